@@ -1,0 +1,189 @@
+"""Compressed chunks: decoding that survives damage, and encoding in threads.
+
+HDF5 chunks are taken as they lie in the file and decoded here, outside HDF5's one lock and without
+its plug-ins: a damaged bitshuffle-LZ4 chunk ends a process that reads it through h5py.
+
+Formats: bitshuffle-LZ4 (HDF5 filter 32008) is an uint64 of the decoded size and an uint32 of the
+block size in bytes, both big-endian, then blocks of an uint32 big-endian length and that many bytes;
+fewer than eight left-over elements lie raw at the end. LZ4 (32004) has the same header and blocks;
+a block as long as its content is stored raw.
+"""
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import h5py
+import numpy as np
+from isal import isal_zlib
+
+try:
+    from dectris.compression import decompress as fast_decompress
+except ImportError:         # the extra `fast`; bitshuffle and lz4 do the same, block by block
+    fast_decompress = None
+
+BITSHUFFLE, LZ4, DEFLATE, SHUFFLE = 32008, 32004, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
+_HEADER = struct.Struct(">QI")
+
+
+class DamagedChunk(ValueError):
+    """A compressed chunk does not decode, or its sizes are wrong."""
+
+
+@cache
+def _pool(threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix="ptyprep")
+
+
+def in_threads(fn, items, threads):
+    """[fn(item) for item in items], in a pool of `threads`; the first failure is raised."""
+    items = list(items)
+    if threads < 2 or len(items) < 2:
+        return [fn(item) for item in items]
+    return list(_pool(threads).map(fn, items))
+
+
+def own_filter(dataset):
+    """The one filter of a chunked dataset that is decoded here: 32008 (with LZ4) or 32004; else None."""
+    if dataset.chunks is None:
+        return None
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    if len(filters) != 1:
+        return None
+    code, _, options, _ = filters[0]
+    if code == BITSHUFFLE and len(options) > 4 and options[4] == BITSHUFFLE_LZ4 or code == LZ4:
+        return code
+    return None
+
+
+def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
+    """The bytes of rows `first` to `last` (excluded) of a compressed chunk.
+
+    chunk : bytes as they lie in the file
+    rows, row_bytes : the whole chunk has `rows` rows of `row_bytes` each
+    itemsize : bytes of one number
+
+    Only the blocks that hold these rows are decoded. Raises DamagedChunk when the header, a block's
+    length or a block's content is wrong, as far as that is looked at: bitshuffle-LZ4 has no checksum.
+    """
+    size = rows * row_bytes
+    if len(chunk) < _HEADER.size:
+        raise DamagedChunk(f"{len(chunk)} bytes, too short for a header")
+    declared, block = _HEADER.unpack_from(chunk)
+    if declared != size:
+        raise DamagedChunk(f"its header says {declared} bytes where the frame has {size}")
+    if block == 0 and code == BITSHUFFLE:
+        block = 8192
+    if not 0 < block <= 1 << 30 or (code == BITSHUFFLE and block % (8 * itemsize)):
+        raise DamagedChunk(f"its header says blocks of {block} bytes")
+    tail = size % (8 * itemsize) if code == BITSHUFFLE else 0
+    packed = size - tail
+    blocks = -(-packed // block)
+    lo = min(first * row_bytes // block, max(blocks - 1, 0))
+    hi = min(-(-last * row_bytes // block), blocks)
+    at, begin, lengths = _HEADER.size, _HEADER.size, []
+    for i in range(hi):
+        if at + 4 > len(chunk):
+            raise DamagedChunk(f"it ends before block {i} of {blocks}")
+        length = int.from_bytes(chunk[at:at + 4], "big")
+        if i == lo:
+            begin = at
+        if i >= lo:
+            lengths.append(length)
+        at += 4 + length
+        if at > len(chunk):
+            raise DamagedChunk(f"block {i} of {blocks} reaches beyond its end")
+    wants_tail = hi == blocks and tail
+    if hi == blocks and at + tail != len(chunk):
+        raise DamagedChunk(f"{len(chunk) - at - tail} bytes more than its blocks say")
+    decoded_size = min(hi * block, packed) - lo * block + (tail if wants_tail else 0)
+    run = chunk[begin:at + tail] if wants_tail else chunk[begin:at]
+    decode = _decode_bitshuffle if code == BITSHUFFLE else _decode_lz4
+    decoded = decode(run, lengths, decoded_size, block, itemsize)
+    start = first * row_bytes - lo * block
+    return decoded[start:start + (last - first) * row_bytes]
+
+
+def _decode_bitshuffle(run, lengths, size, block, itemsize):
+    if fast_decompress is not None:
+        try:
+            decoded = fast_decompress(_HEADER.pack(size, block) + run, "bslz4", elem_size=itemsize)
+        except Exception as err:    # noqa: BLE001  the extension raises plain RuntimeError and ValueError
+            raise DamagedChunk(f"it does not decode ({err})") from err
+        return np.frombuffer(decoded, np.uint8)
+    import bitshuffle
+    out, at, done = np.empty(size, np.uint8), 0, 0
+    for i, (length, plain) in enumerate(_blocks(run, lengths, size - size % (8 * itemsize), block)):
+        part = np.frombuffer(_lz4_block(run[at + 4:at + 4 + length], plain, i), np.uint8)
+        shuffled = part.view(f"V{itemsize}") if itemsize > 8 else part.view(f"u{itemsize}")
+        out[done:done + plain] = bitshuffle.bitunshuffle(shuffled, plain // itemsize).view(np.uint8)
+        at, done = at + 4 + length, done + plain
+    out[done:] = np.frombuffer(run[at:], np.uint8)
+    return out
+
+
+def _decode_lz4(run, lengths, size, block, itemsize):
+    out, at, done = np.empty(size, np.uint8), 0, 0
+    for i, (length, plain) in enumerate(_blocks(run, lengths, size, block)):
+        content = run[at + 4:at + 4 + length]
+        out[done:done + plain] = np.frombuffer(
+            content if length == plain else _lz4_block(content, plain, i), np.uint8)
+        at, done = at + 4 + length, done + plain
+    return out
+
+
+def _blocks(run, lengths, size, block):
+    for i, length in enumerate(lengths):
+        yield length, min(block, size - i * block)
+
+
+def _lz4_block(content, size, number):
+    import lz4.block
+    try:
+        plain = lz4.block.decompress(content, uncompressed_size=size)
+    except lz4.block.LZ4BlockError as err:
+        raise DamagedChunk(f"block {number} does not decode ({err})") from err
+    if len(plain) != size:
+        raise DamagedChunk(f"block {number} decodes to {len(plain)} bytes instead of {size}")
+    return plain
+
+
+class Encoder:
+    """How prepared frames are compressed: one of `Encoder.choices`.
+
+    portable : byte shuffle + deflate; every HDF5 reader opens it without a plug-in
+    bslz4 : bitshuffle-LZ4, five times faster; readers need hdf5plugin
+    none : as it is
+    """
+    choices = ("portable", "bslz4", "none")
+
+    def __init__(self, how, threads=1):
+        self.how, self.threads = how, threads
+
+    def filters(self):
+        """Keywords for `create_dataset` that declare these filters."""
+        if self.how == "portable":
+            return {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+        if self.how == "bslz4":
+            import hdf5plugin
+            return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+        return {}
+
+    def encode(self, frames):
+        """The compressed chunk of each frame (n, h, w): bytes that `write_direct_chunk` takes.
+
+        Equal neighbours, as masks are, are compressed once.
+        """
+        return in_threads(self._one, np.ascontiguousarray(frames), self.threads)
+
+    def _one(self, frame):
+        if self.how == "none":
+            return frame.tobytes()
+        if self.how == "portable":
+            shuffled = frame.reshape(-1).view(np.uint8).reshape(-1, frame.itemsize).T
+            return isal_zlib.compress(np.ascontiguousarray(shuffled), 1)
+        import bitshuffle
+        numbers = frame.reshape(-1)
+        numbers = numbers.view(np.uint8) if numbers.dtype.kind == "b" else numbers
+        return _HEADER.pack(frame.nbytes, 8192) + bitshuffle.compress_lz4(numbers, 8192 // frame.itemsize).tobytes()

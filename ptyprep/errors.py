@@ -1,0 +1,33 @@
+"""What can go wrong, by name: each error is also the builtin it resembles."""
+
+
+class PtyprepError(Exception):
+    """Something that the user can act on: the message says what, where, got, expected and next step."""
+
+
+class ParameterError(PtyprepError, ValueError):
+    """A parameter is unknown, missing, of the wrong kind or outside its limits."""
+
+
+class PositionError(PtyprepError, ValueError):
+    """Positions are missing, or do not belong to these frames."""
+
+
+class FrameError(PtyprepError, ValueError):
+    """The region, centre, orientation or rebin does not fit the frame."""
+
+
+class SourceError(PtyprepError, OSError):
+    """Raw data are absent, damaged or of another layout."""
+
+
+class OutputError(PtyprepError, OSError):
+    """Prepared data cannot be written where they should go."""
+
+
+class RecipeError(PtyprepError, TypeError):
+    """A recipe breaks its contract: a hook returned the wrong thing, or it was not found."""
+
+
+class PeerError(PtyprepError, RuntimeError):
+    """Another rank failed; the message names the rank and its reason."""

@@ -1,0 +1,677 @@
+"""PtyScan: a scan on its way from raw frames to prepared ones. Subclass it for a beamline; the hooks are few.
+
+The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made once), the result is `scan.meta`.
+"""
+import logging
+import platform
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import ptyprep
+from ptyprep import faces
+from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
+from ptyprep.center import find_center
+from ptyprep.codec import Encoder
+from ptyprep.correct import believable, photon_energy_of_electrons
+from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
+from ptyprep.frame import CENTERS, FramePlan, orientation_flags, whole
+from ptyprep.mpi import room, share
+from ptyprep.params import Array, Par, Tree, Values
+from ptyprep.positions import checked
+from ptyprep.selection import Selection
+from ptyprep.sinks import SINKS
+from ptyprep.sources import layout_of
+
+log = logging.getLogger(__name__)
+
+SAMPLE, BLOCK = 64, 8       # frames that the centre is found from, and how many of them are added at a time
+CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
+NOT_IN_FINGERPRINT = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel"}
+
+
+class PtyScan(Tree):
+    """A ptychography scan: raw frames, positions and geometry in, prepared frames out.
+
+    A recipe answers some of the hooks `open`, `load_geometry`, `load_positions`, `load_weight`, `load_common`,
+    `check`, `load`, `correct`; the rest is done here, on one rank or many.
+    """
+
+    dfile: Path | None = Par(None, level=0, doc="Output .ptyd file; none to save nothing.")
+    save: str | None = Par(None, choices=tuple(SINKS), level=0,
+                           doc="How to save: append makes one file at the end, link makes files that can be read while "
+                               "they grow. None: append where dfile is given.")
+    label: str | None = Par(None, doc="Name of the scan, kept in the file.")
+    shape: int | tuple[int, int] | None = Par(None, unit="pixel", gt=0, level=0,
+                                              doc="Region to keep, (rows, columns) of the raw frame before rebinning; "
+                                                  "none for the size of the whole frame.")
+    center: str | float | tuple[float, float] | None = Par(
+        None, unit="pixel", choices=CENTERS, level=0,
+        doc="Optical axis on the raw frame: (row, column) counted from 0, one number for both, or a name: fftshift "
+            "is n // 2, geometric (n - 1) / 2, fft 0. None: as the detector recorded it.")
+    auto_center: bool | None = Par(None, level=0, doc="Find the centre from frames of the whole scan. None: no, but "
+                                                      "the message says how where no centre is known.")
+    orientation: int | tuple[bool, bool, bool] = Par(
+        0, ge=0, le=7, level=0, doc="Turns of the frame: (transpose, flip rows, flip columns) in this order, or the "
+                                    "number 4 transpose + 2 flip rows + 1 flip columns.")
+    rebin: int = Par(1, unit="pixel", ge=1, le=32, level=0, doc="Join n x n raw pixels; must divide shape.")
+    rebin_mode: str = Par("sum", choices=("sum", "mean"), level=2, doc="Add the counts of joined pixels, or average "
+                                                                      "them as PtyPy does.")
+    energy: float | None = Par(None, unit="keV", gt=0, level=0,
+                               doc="Photon energy; for electrons their kinetic energy.")
+    electron_data: bool | None = Par(None, doc="The frames are of electrons, and energy is their kinetic energy. The "
+                                               "file then holds the photon energy of the same wavelength.")
+    distance: float | None = Par(None, unit="m", gt=0, level=0, doc="Sample to detector.")
+    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, level=0,
+                                                    doc="Pixel size of the raw detector, one number or (y, x).")
+    positions_theory: Array | None = Par(None, unit="m", level=2,
+                                         doc="Positions (n, 2), (y, x), used where the recipe has none.")
+    num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
+    frames: str | None = Par(None, doc="Which scan points: first:last:step, counted from 0, last excluded.")
+    frames_per_chunk: int | None = Par(None, unit="frames", gt=0,
+                                       doc="Frames in a chunk of the file. None: as many as make 128 MiB, at most 100.")
+    min_frames: int = Par(1, unit="frames", ge=1, level=2,
+                          doc="Wait for at least so many frames in all, unless the scan ends.")
+    bad_frames: str = Par("raise", choices=("raise", "drop", "mask"),
+                          doc="A frame that cannot be read: stop, leave it out, or keep its place with weight 0. "
+                              "None is ever shifted.")
+    compression: str = Par("portable", choices=Encoder.choices,
+                           doc="Of frames: portable (every HDF5 reader), bslz4 (fast; readers need hdf5plugin) or none.")
+    overwrite: bool = Par(False, level=0, doc="Replace an existing output.")
+    resume: bool = Par(False, doc="Continue an interrupted preparation.")
+    threads: int | None = Par(None, ge=1, doc="Threads of each rank. None: its part of the node's processors.")
+    load_parallel: str | None = Par("data", choices=("data", "common", "all"), level=2,
+                                    doc="What every rank loads for itself: data, common (positions, weights and common), "
+                                        "all; none: root loads everything and hands it out.")
+    name: str | None = Par(None, level=2, doc="Recipe that these parameters are for; checked where given.")
+    experimentID: str | None = Par(None, level=2, doc="Name of the experiment, kept in the file.")     # noqa: N815
+    version: float = Par(0.1, level=2, doc="Version of the .ptyd format.")
+
+    source_type = None          # the FrameSource class whose files this recipe reads, for recipe "auto"
+    full_frames = False         # correct() wants whole frames, and the region is cut after it
+    WAIT, EOS = WAIT, EOS
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.__doc__ = faces.docstring(cls)
+
+    def __init__(self, pars=None, /, *, comm=None, **keywords):
+        """A scan with these parameters.
+
+        pars : mapping of parameters, nested or with dotted names, or `Values` from `make_values`
+        comm : mpi4py communicator; None for all ranks of the launcher
+        keywords : parameters too; they win
+
+        Raises ParameterError with all that is wrong.
+        """
+        self.p = pars if isinstance(pars, Values) else self.make_values(("keyword", pars or {}), ("keyword", keywords))
+        self.comm = room(comm)
+        self.source = self.positions = self.plan = self.meta = self.sink = None
+        self.common, self.notes, self.bad = {}, [], []
+        self._good = self._raw = None
+        self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
+        self._ended = False
+
+    @classmethod
+    def understands(cls, path):
+        """Whether this recipe is the one for a file: its source's layout."""
+        return cls.source_type is not None and layout_of(path) is cls.source_type
+
+    # --- hooks: a recipe answers some of these -----------------------------------------------------
+
+    def open(self):
+        """The source of frames, a `FrameSource`, or None where `load` does it. Every rank, first."""
+        return None
+
+    def load_geometry(self):
+        """What was recorded of the geometry: a dict with any of energy [keV], distance [m], psize [m] (number or
+        (y, x)) and center (row, column); texts with units too. Root, then shared. Default: what the source says."""
+        return self.source.recorded if self.source else {}
+
+    def load_common(self):
+        """Anything that all frames need: a dict, then `self.common`. Root, then shared."""
+        return {}
+
+    def load_positions(self):
+        """Positions of the illumination on the object, (n, 2) or (rows, cols, 2), (y, x) [m]. Root, then shared.
+        None: they come with `load`."""
+        return None
+
+    def load_weight(self):
+        """Mask (h, w) of raw frames, 0 = ignore; None: all good. Root, then shared. Default: what the source says."""
+        return self.source.mask if self.source else None
+
+    def check(self, frames, start):
+        """(scan points that can be read from `start` on, at most `frames`; whether the scan ends there).
+        The second is True, False or None for "cannot tell". Root, then shared."""
+        if self.source:
+            there, finished = self.source.progress()
+            return min(frames, there - start), finished and start + frames >= there
+        count = len(self.positions) if self.positions is not None else self.p.num_frames
+        if count is None:
+            raise RecipeError(f"{self.recipe_name}: the number of frames is not known: give positions, a source, "
+                              f"check() or num_frames")
+        return min(frames, count - start), start + frames >= count
+
+    def load(self, indices):
+        """Raw frames of these scan points, never none of them: (n, h, w), or (frames, positions, weights); a dict by
+        scan point is stacked. Each rank, its share. Default: the region from the source."""
+        if self.source is None:
+            raise RecipeError(f"recipe {self.recipe_name!r} has neither open() nor load(): where do frames come from?")
+        return self.source.read(indices, self.window)
+
+    def correct(self, raw, weights, common):
+        """Corrected frames of the region and their mask: (data, weights). Each rank.
+
+        raw : (n, h, w) region of the raw frames; weights : bool (n, h, w); common : `self.common`, arrays of the
+        detector's size cut to the region."""
+        return raw, weights
+
+    def post_initialize(self):
+        """Called at the end of `initialize`, on every rank."""
+
+    def close(self):
+        """Called at the end of the scan, on every rank."""
+
+    # --- what a user calls ------------------------------------------------------------------------
+
+    def initialize(self):
+        """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
+        self.look()
+        self.plan = self._make_plan(self._axis())
+        self.common = {k: self._cut_common(v) for k, v in self.common.items()}
+        self.meta = self._make_meta()
+        if self.p.dfile is not None:
+            self.sink = SINKS[self.p.save or "append"](
+                self.p.dfile, self.comm, Encoder(self.p.compression, self._threads),
+                overwrite=self.p.overwrite, resume=self.p.resume)
+            done = self.sink.ready(self._fingerprint())
+            self._chunk, self._kept, self._taken, self.bad = done
+        self.p.freeze()
+        with self.comm.together("post_initialize"):
+            self.post_initialize()
+        return self
+
+    def look(self):
+        """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
+        if self._raw is not None:
+            raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")
+        self._check_parameters()
+        self._threads = self.p.threads or max(1, len(_affinity()) // self.comm.neighbours())
+        with self.comm.together("opening the raw data"):
+            self.source = self.open()
+            if self.source is not None:
+                self.source.threads = self._threads
+        self._note(*getattr(self.source, "notes", ()))
+        for key, value in (self._shared(self.load_geometry) or {}).items():
+            self.p.record(key, value)
+        self.positions = self._load_positions()
+        self.common = self._shared(self.load_common) or {}
+        self.selection, self._raw = self._select(), self._raw_shape()
+        self._good = self._load_weight()
+        self._require()
+        self._refuse_missing()
+
+    def auto(self, frames):
+        """The next frames, prepared and saved: a `Package`, WAIT when none are there yet, EOS after the last.
+
+        frames : so many, of all ranks together
+        """
+        try:
+            span = self._next(frames)
+            if isinstance(span, Signal):
+                if span is EOS:
+                    self._finish()
+                return span
+            batch = self._batch(span)
+            if self.sink is not None and len(batch.chunk_index):
+                links = None if self.total is None else -(-self.total // frames)
+                self.sink.write(batch, self.meta.asdict(), self._info(), links)
+            self._chunk += len(batch.chunk_index) > 0
+            return Package(self.meta, batch)
+        except BaseException:
+            if self.sink is not None:
+                self.sink.abandon()
+            raise
+
+    def batches(self, frames=None, pause=0.1):
+        """Batches until the end of the scan, waiting where none are there yet.
+
+        frames : in each batch, of all ranks together; None for `frames_per_chunk`
+        pause : seconds between two looks while waiting
+        """
+        while (package := self.auto(frames or self.chunk_frames)) is not EOS:
+            if package is WAIT:
+                time.sleep(pause)
+            else:
+                yield package.batch
+
+    @property
+    def total(self):
+        """Frames that are planned, None while that is not known."""
+        return self.selection.count
+
+    @property
+    def chunk_frames(self):
+        """Frames in each chunk but the last: a matter of their size only, the same on any number of ranks."""
+        if self.p.frames_per_chunk:
+            return self.p.frames_per_chunk
+        size = self.source.dtype.itemsize if self.source else 8
+        return int(np.clip(CHUNK_BYTES // (int(np.prod(self.prepared_shape)) * size), 1, 100))
+
+    @property
+    def prepared_shape(self):
+        """(h, w) of a prepared frame, known before the centre is."""
+        return (self.plan or self._make_plan("geometric")).shape
+
+    @property
+    def window(self):
+        """The raw rows and columns that are read: the region once it is decided, else the whole frame."""
+        return whole(self._raw) if self.plan is None or self.full_frames else self.plan.window
+
+    def cut(self, array):
+        """The region of a detector-sized array (..., h, w)."""
+        return self.window.cut(array)
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def _note(self, *notes):
+        for note in notes:
+            self.notes.append(note)
+            if self.comm.is_root:
+                log.info(note)
+
+    def _shared(self, hook):
+        """What a hook gives, run on root and shared, or on every rank where `load_parallel` says so."""
+        if self.p.load_parallel not in ("common", "all"):
+            return self.comm.from_root(hook)
+        with self.comm.together(hook.__name__):
+            value = hook()
+        return value
+
+    def _check_parameters(self):
+        p = self.p
+        if p.name not in (None, self.recipe_name, type(self).__name__):
+            raise ParameterError(f"these parameters are for recipe {p.name!r}, this is {self.recipe_name!r}")
+        if p.save and p.dfile is None:
+            raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
+        if p.overwrite and p.resume:
+            raise ParameterError("overwrite starts again and resume continues: set one of them")
+        if p.auto_center and p.given("center"):
+            raise ParameterError(f"center={p.center} and auto_center were both given: leave out one of them")
+
+    def _load_positions(self):
+        found = self._shared(self.load_positions)
+        if found is None:
+            found = self.p.positions_theory
+        return None if found is None else checked(found)
+
+    def _select(self):
+        """Which scan points there are, and which of them are wanted."""
+        p, counts = self.p, {}
+        if self.positions is not None:
+            counts["positions"] = len(self.positions)
+        if self.source is not None and self.source.progress()[1]:
+            counts["frames"] = self.source.shape[0]
+        wanted = Selection.of(p.frames, num_frames=p.num_frames)
+        fewest = min(counts.values(), default=None)
+        if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
+            raise PositionError(
+                f"{self._where()}{counts['frames']} frames but {counts['positions']} positions: which belong together "
+                f"cannot be told. Where the first {fewest} do, set num_frames={fewest}; else mend the positions")
+        if fewest is None:
+            return wanted
+        selection = Selection.of(p.frames, available=fewest, num_frames=p.num_frames)
+        if p.num_frames and selection.count < p.num_frames:
+            self._note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
+        return selection
+
+    def _raw_shape(self):
+        """(h, w) of a raw frame: from the source, else from the first frame."""
+        if self.source is not None:
+            return tuple(self.source.shape[-2:])
+
+        def first():
+            frames, _, _ = self._parts_of(self.load([self.selection.first]), [self.selection.first])
+            return frames.shape[-2:]
+        return self.comm.from_root(first)
+
+    def _load_weight(self):
+        weight = self._shared(self.load_weight)
+        if weight is None:
+            return np.ones(self._raw, bool)
+        if np.shape(weight) != self._raw:
+            raise FrameError(f"{self._where()}the mask has shape {np.shape(weight)}, the frames {self._raw}: "
+                             f"expected the same")
+        return np.asarray(weight) > 0
+
+    def needs(self):
+        """[(parameter, what to set)] without which this scan cannot be prepared: they are never invented."""
+        p, needs = self.p, []
+        for name, example in (("energy", "energy='7.2 keV'"), ("distance", "distance='2.1 m'"), ("psize", "psize='75 um'")):
+            if getattr(p, name) is None:
+                needs.append((name, example))
+        if p.center is None and not p.auto_center:
+            needs.append(("center", "center=(row, column) in raw pixels, or auto_center=True"))
+        if self.positions is None and type(self).load is PtyScan.load:
+            needs.append(("positions", "positions_theory, or answer load_positions()"))
+        return needs
+
+    def _require(self):
+        """Name all that is missing, at once."""
+        if needs := self.needs():
+            names, examples = zip(*needs)
+            raise ParameterError(f"{self._where()}{', '.join(names)}: neither recorded nor given, and ptyprep does not "
+                                 f"guess. Set {'; '.join(examples)}")
+
+    def _refuse_missing(self):
+        """Say before the work, not hours into it, that frames are missing."""
+        if self.p.bad_frames != "raise" or self.source is None:
+            return
+        for frames, reason in self.source.missing:
+            wanted = self.selection.reached(frames.stop) - self.selection.reached(frames.start)
+            if wanted:
+                raise SourceError(f"{reason}. {wanted} of the wanted frames are in it ({frames.start} to "
+                                  f"{frames.stop - 1}); set bad_frames='drop' or 'mask' to prepare the others")
+
+    def _where(self):
+        files = getattr(self.source, "files", None)
+        return f"{files[0]}: " if files else ""
+
+    # --- deciding ---------------------------------------------------------------------------------
+
+    def _make_plan(self, center):
+        p = self.p
+        try:
+            return FramePlan.make(self._raw, shape=p.shape, center=center, orientation=p.orientation, rebin=p.rebin,
+                                  mean=p.rebin_mode == "mean")
+        except FrameError as err:
+            if "center" in str(err) and p.origin("center") == "detector":
+                raise FrameError(f"{err}. It is what the detector recorded: set center, or auto_center=True") from None
+            raise
+
+    def _axis(self):
+        """The optical axis, given, recorded or found."""
+        if not self.p.auto_center:
+            return self.p.center
+        total, counted = self._sample()
+        center = self.comm.from_root(lambda: find_center(total, counted))
+        self._note(f"centre found at row {center[0]:.2f}, column {center[1]:.2f}")
+        return center
+
+    def _sample(self):
+        """(counts, times that they were good) (h, w), of corrected frames spread over the whole scan, on root.
+
+        Added in blocks of a fixed number of frames, so that the sum is the same on any number of ranks.
+        """
+        n = self.selection.count
+        if n is None:
+            n = max(1, self.comm.from_root(lambda: self.check(SAMPLE, self.selection.first))[0])
+        places = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
+        points = [self.selection.first + self.selection.step * int(k) for k in places]
+        blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
+        mine = self.comm.share(range(len(blocks)))
+        sums = np.zeros((len(mine), 2, *self._raw))
+        with self.comm.together("finding the centre"):
+            for out, block in zip(sums, [blocks[i] for i in mine]):
+                rows = self._prepared(block, lambda frames: frames)
+                for frame, weight in zip(rows.data, rows.weight):
+                    np.add(out[0], frame, out=out[0], where=weight)
+                    out[1] += weight
+        sums = self.comm.rows_to_root(sums)
+        return (None, None) if sums is None else sums.sum(axis=0)
+
+    def _make_meta(self):
+        p, plan = self.p, self.plan
+        energy = photon_energy_of_electrons(p.energy) if p.electron_data else p.energy
+        return Meta(version=p.version, num_frames=self.total, label=p.label, shape=plan.shape,
+                    psize=plan.psize(np.broadcast_to(p.psize, 2)), energy=energy,
+                    center=tuple(float(n // 2) for n in plan.shape), distance=p.distance)
+
+    def _cut_common(self, value):
+        if isinstance(value, np.ndarray) and value.shape[-2:] == self._raw:
+            return self.cut(value)
+        return value
+
+    # --- preparing --------------------------------------------------------------------------------
+
+    def _next(self, frames):
+        """The next range of scan points (in output order), WAIT or EOS; the same on every rank."""
+        count, start = self.selection.count, self._taken
+        if self._ended or count is not None and start >= count:
+            return EOS
+        stop = start + frames if count is None else min(start + frames, count)
+        raw = self.selection.raw(range(start, stop))
+        there, end = self.comm.from_root(self.check, raw[-1] + 1 - raw[0], raw[0])
+        ready = min(self.selection.reached(raw[0] + max(int(there), 0)), stop) - start
+        last = bool(end) or count is not None and start + ready >= count
+        enough = frames if self.sink is not None else min(frames, self.p.min_frames)
+        if ready <= 0:
+            self._ended = bool(end)
+            return EOS if end else WAIT
+        if ready < enough and not last:
+            return WAIT
+        return range(start, start + ready)
+
+    def _batch(self, span):
+        """Load, correct and cut this rank's share of a span, and number what came of it."""
+        share, dealt = self.comm.share(span), None
+        if self.p.load_parallel in (None, "common"):
+            dealt = self.comm.deal(lambda: self._load_all(span))
+        with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
+            rows = self._prepared(list(self.selection.raw(share)), self.plan.apply, self.plan.apply_weight, dealt)
+        told = self.comm.each((len(rows), rows.data.dtype.str if len(rows) else None, rows.frame, rows.position, rows.bad))
+        before = sum(t[0] for t in told[:self.comm.rank])
+        total = sum(t[0] for t in told)
+        dtype = next((t[1] for t in told if t[1]), None)
+        self.bad += [bad for t in told for bad in t[4]]
+        position = np.concatenate([t[3].reshape(-1, 2) for t in told])
+        index = np.arange(self._kept, self._kept + total)
+        batch = Batch(index=index[before:before + len(rows)], frame=rows.frame,
+                      data=rows.data if len(rows) or dtype is None else rows.data.astype(dtype),
+                      weight=rows.weight, position=rows.position.reshape(-1, 2), chunk=self._chunk, chunk_index=index,
+                      chunk_position=position, points=span, bad=tuple(self.bad))
+        self._taken, self._kept = span.stop, self._kept + total
+        return batch
+
+    def _prepared(self, points, apply, apply_weight=None, loaded=None):
+        """The rows of these raw scan points: loaded, masked, corrected, and `apply` done to them."""
+        kept, frames, positions, weights, bad = loaded or self._load_kept(points)
+        if not kept:
+            return _Rows.none(self.plan.shape if self.plan else self._raw, bad)
+        window = self.window
+        good = window.cut(self._good) & believable(frames, getattr(self.source, "saturation", None))
+        for i, reason in bad:
+            if i in kept:               # bad_frames="mask": keeps its place, counts for nothing
+                good[kept.index(i)] = False
+        if weights is not None:
+            good &= self._fit(weights, "weights") > 0
+        data, good = self._corrected(frames, good)
+        if self.full_frames and self.plan is not None:
+            data, good = self.plan.window.cut(data), self.plan.window.cut(good)
+        return _Rows(np.asarray(kept, np.int64), apply(data), (apply_weight or apply)(good), positions, bad)
+
+    def _corrected(self, frames, good):
+        result = self.correct(frames, good, self.common)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise RecipeError(f"{self.recipe_name}.correct() returned {type(result).__name__}; expected (data, weights)")
+        data, weights = result
+        data = np.asarray(data)
+        good = good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
+        if data.shape != frames.shape:
+            raise RecipeError(f"{self.recipe_name}.correct() made frames of shape {data.shape} from {frames.shape}; "
+                              f"expected the same")
+        if data.dtype.kind == "f":
+            finite = np.isfinite(data)
+            if not finite.all():        # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
+                data, good = np.where(finite, data, 0), good & finite
+        return data, good
+
+    def _load_kept(self, points):
+        """(points, frames, positions, weights, bad) of those that can be read, as `bad_frames` says."""
+        if not points:
+            return [], None, None, None, []
+        try:
+            frames, positions, weights = self._parts_of(self.load(list(points)), points)
+        except SourceError as err:
+            if self.p.bad_frames != "raise":
+                return self._load_one_by_one(points)
+            err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes on "
+                         f"without those that cannot be read")
+            raise
+        return list(points), self._fit(frames, "frames"), self._positions_of(points, positions), weights, []
+
+    def _load_one_by_one(self, points):
+        rows, bad, kept = [], [], []
+        for point in points:
+            try:
+                rows.append(self._parts_of(self.load([point]), [point]))
+                kept.append(point)
+            except SourceError as err:
+                bad.append((point, str(err)))
+        if self.p.bad_frames == "mask" and bad:
+            if self.source is None and not rows:
+                raise SourceError(f"none of the scan points {points[0]} to {points[-1]} can be read: {bad[0][1]}")
+            dtype = self.source.dtype if self.source else rows[0][0].dtype
+            blank = (np.zeros((1, *self.window.shape), dtype), None, None)
+            rows = [rows[kept.index(p)] if p in kept else blank for p in points]
+            kept = list(points)
+        if not rows:
+            return [], None, None, None, bad
+        frames = np.concatenate([self._fit(r[0], "frames") for r in rows])
+        weights = None
+        if any(r[2] is not None for r in rows):
+            weights = np.concatenate([np.broadcast_to(1 if r[2] is None else self._fit(r[2], "weights"), (1, *frames.shape[1:]))
+                                      for r in rows])
+        given = [r[1] for r in rows]
+        positions = None if any(g is None for g in given) else np.concatenate(given)
+        return kept, frames, self._positions_of(kept, positions), weights, bad
+
+    def _load_all(self, span):
+        """Root loads for everybody: what each rank's share is made of."""
+        shares = [share(span, rank, self.comm.size) for rank in range(self.comm.size)]
+        return [self._load_kept(list(self.selection.raw(part))) for part in shares]
+
+    def _parts_of(self, loaded, points):
+        """(frames, positions, weights) as arrays from what `load` returned."""
+        frames, positions, weights = loaded if isinstance(loaded, tuple) else (loaded, None, None)
+        frames, positions, weights = (self._stacked(part, points) for part in (frames, positions, weights))
+        if frames is None or frames.ndim != 3 or len(frames) != len(points) or frames.dtype.kind not in "biuf":
+            what = "nothing" if frames is None else f"{frames.dtype} of shape {frames.shape}"
+            raise RecipeError(f"{self.recipe_name}.load() returned {what} for {len(points)} scan points; expected real "
+                              f"numbers ({len(points)}, h, w), or (frames, positions, weights)")
+        if weights is not None and weights.ndim == 2:
+            weights = np.broadcast_to(weights, (len(points), *weights.shape))
+        return frames, positions, weights
+
+    def _stacked(self, part, points):
+        if part is None or isinstance(part, dict) and not part:
+            return None
+        if isinstance(part, dict):
+            absent = [i for i in points if i not in part]
+            if absent:
+                raise RecipeError(f"{self.recipe_name}.load() returned no entry for scan point {absent[0]}")
+            part = [part[i] for i in points]
+        array = np.asarray(part)
+        return array if array.size else None
+
+    def _fit(self, stack, what):
+        """The region of a stack that comes whole or as the region."""
+        if stack.shape[-2:] == self.window.shape:
+            return stack
+        if stack.shape[-2:] == self._raw:
+            return self.cut(stack)
+        raise RecipeError(f"{self.recipe_name}.load() returned {what} of {stack.shape[-2:]} pixels; expected whole frames "
+                          f"of {self._raw} or the region of {self.window.shape}")
+
+    def _positions_of(self, points, loaded):
+        if loaded is not None:
+            return checked(loaded, f"positions from {self.recipe_name}.load()")
+        if self.positions is None:
+            raise PositionError(f"{self.recipe_name}: no positions: load_positions() gave none, and load() none with "
+                                f"the frames; answer one of them, or set positions_theory")
+        return self.positions[points]
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def _finish(self):
+        if self._ended == "closed":
+            return
+        self._ended = "closed"
+        with self.comm.together("close"):
+            self.close()
+            if self.source is not None:
+                self.source.close()
+        if self._kept == 0:
+            why = f"; the first: {self.bad[0][1]}" if self.bad else ""
+            raise SourceError(f"{self._where()}not one frame could be prepared{why}")
+        if self.sink is not None:
+            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, self._info())
+        if self.bad:
+            self._note(f"{len(self.bad)} frames could not be read; info/bad_frames lists them")
+
+    def _info(self):
+        """Everything about how the file came to be: each parameter with its origin, sources, bad frames."""
+        p, plan, flat = self.p, self.plan, self.p.flat()
+        flat.update(center=plan.center, shape=plan.region, psize=tuple(map(float, np.broadcast_to(p.psize, 2))),
+                    orientation=orientation_flags(p.orientation), save=p.save or (p.dfile and "append"))
+        info = {}
+        for name, value in flat.items():
+            *groups, leaf = name.split(".")
+            at = info
+            for group in groups:
+                at = at.setdefault(group, {})
+            at[leaf] = value
+        files = [Path(f) for f in getattr(self.source, "files", [])]
+        stats = [f.stat() for f in files]
+        info.update(
+            recipe=self.recipe_name, axis=plan.axis, positions_scan=self.positions,
+            origins={name: p.origin(name) for name in p.flat()}, notes=list(self.notes),
+            bad_frames={"frame_ids": np.array([i for i, _ in self.bad], np.int64), "reasons": [r for _, r in self.bad]},
+            sources={"file": [str(f.resolve()) for f in files], "size": np.array([s.st_size for s in stats], np.int64),
+                     "mtime": np.array([s.st_mtime for s in stats], float)},
+            versions={"ptyprep": ptyprep.__version__, "numpy": np.__version__, "h5py": h5py.__version__,
+                      "hdf5": h5py.version.hdf5_version, "python": platform.python_version()},
+            run={"ranks": self.comm.size, "threads": self._threads, "host": platform.node(), "time": time.asctime()})
+        return info
+
+    def _fingerprint(self):
+        """What must not differ between an interrupted run and the one that resumes it, as texts."""
+        told = {f"parameter {k}": _digest(v) for k, v in self.p.flat().items() if k not in NOT_IN_FINGERPRINT}
+        told.update(recipe=self.recipe_name, plan=repr(self.plan), frames_per_chunk=str(self.chunk_frames),
+                    positions=_digest(self.positions), mask=_digest(self._good))
+        for file in getattr(self.source, "files", []):
+            stat = Path(file).stat()
+            told[f"source {file}"] = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"
+        return told
+
+
+PtyScan.__doc__ = faces.docstring(PtyScan)
+
+
+class _Rows:
+    """What one rank made of its share."""
+
+    def __init__(self, frame, data, weight, position, bad):
+        self.frame, self.data, self.weight, self.position, self.bad = frame, data, weight, position, bad
+
+    @classmethod
+    def none(cls, shape, bad):
+        return cls(np.zeros(0, np.int64), np.zeros((0, *shape)), np.zeros((0, *shape), bool), np.zeros((0, 2)), bad)
+
+    def __len__(self):
+        return len(self.frame)
+
+
+def _affinity():
+    import os
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
+def _digest(value):
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
+    return str(value)

@@ -1,0 +1,51 @@
+"""`append`: one file that keeps its chunks, put together from finished parts and renamed into place."""
+import h5py
+
+from ptyprep.sinks.link import Link
+from ptyprep.sinks.parts import publish, write_main
+
+
+class Append(Link):
+    """Save mode `append`: nothing is there under the output's name until all of it is.
+
+    HDF5 cannot grow one file safely: a crash can take finished chunks with it.
+    """
+
+    def _begin(self, meta, info, chunks):
+        pass        # no main file before the end
+
+    def _take_back(self):
+        pass
+
+    def _close(self, meta, info):
+        finished = self.parts.finished()
+        mask = one_mask(finished)
+        if mask is not None:
+            meta = {**meta, "weight2d": mask}
+
+        def chunks(group):
+            for number, path in enumerate(finished):
+                with h5py.File(path, "r") as part:
+                    target = group.create_group(str(number))
+                    target.attrs["type"] = "dict"
+                    for name in part:
+                        if name != "weights" or mask is None:
+                            part.copy(name, target)     # HDF5 copies compressed chunks as they are
+        publish(write_main(self.output, meta, info, chunks), self.output, replace=self.overwrite)
+        self.parts.remove()
+        self._remove_other_runs()
+
+
+def one_mask(parts):
+    """The mask (h, w) that all frames of these part files share, or None: equal masks have equal compressed bytes."""
+    first = mask = None
+    for path in parts:
+        with h5py.File(path, "r") as part:
+            weights = part["weights"]
+            for i in range(len(weights)):
+                packed = weights.id.read_direct_chunk((i, 0, 0))[1]
+                if first is None:
+                    first, mask = packed, weights[i] > 0
+                elif packed != first:
+                    return None
+    return mask

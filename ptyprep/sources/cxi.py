@@ -1,0 +1,84 @@
+"""CXI files (Coherent X-ray Imaging, cxidb.org, versions 1.4 to 1.6): frames, mask, geometry, translations."""
+import h5py
+import numpy as np
+
+from ptyprep.errors import SourceError
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, scalar
+
+HC = 1.98644586e-25         # J m
+KEV = 1.602176634e-16       # J
+GOOD_BITS = 0x1000          # CXI: "pixel has signal" is no fault
+FRAMES = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data")
+
+
+class CxiFile(Hdf5Stack):
+    """CXI file with frames in entry_1.
+
+    translation : (n, 3) as the file has it (x, y, z), or None [m]
+    fast, slow : unit vectors (x, y, z) of the pixel axes in the laboratory, or None
+    """
+
+    def __init__(self, path, key=None):
+        with open_hdf5(path) as file:
+            key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), FRAMES[0])
+        super().__init__(path, key)
+        with open_hdf5(path) as file:
+            self._read_geometry(file)
+
+    @classmethod
+    def understands(cls, path):
+        if not is_hdf5(path):
+            return False
+        with open_hdf5(path) as file:
+            return "entry_1" in file and ("cxi_version" in file or any(k in file for k in FRAMES))
+
+    def _read_geometry(self, file):
+        detector = "entry_1/instrument_1/detector_1"
+        energy = scalar(file, "entry_1/instrument_1/source_1/energy")
+        wavelength = scalar(file, "entry_1/instrument_1/source_1/wavelength")
+        joule = energy[0] if energy and energy[0] > 0 else HC / wavelength[0] if wavelength and wavelength[0] > 0 else None
+        if joule is not None and np.isfinite(joule):
+            self.recorded["energy"] = joule / KEV
+        distance = scalar(file, f"{detector}/distance")
+        if distance and np.isfinite(distance[0]) and distance[0] > 0:
+            self.recorded["distance"] = distance[0]
+        psize = [scalar(file, f"{detector}/{k}_pixel_size") for k in "yx"]
+        if all(p and np.isfinite(p[0]) and p[0] > 0 for p in psize):
+            self.recorded["psize"] = tuple(p[0] for p in psize)
+        mask = file.get(f"{detector}/mask")
+        if isinstance(mask, h5py.Dataset):
+            if mask.shape != self.shape[1:]:
+                raise SourceError(f"{self.path}: {detector}/mask has shape {mask.shape}, expected {self.shape[1:]}")
+            self.mask = (mask[()] & ~np.asarray(GOOD_BITS, mask.dtype)) == 0 if mask.dtype.kind in "iu" else mask[()] == 0
+        self.translation = self._translation(file)
+        self.fast, self.slow = self._axes(file.get(f"{detector}/basis_vectors"))
+        corner = file.get(f"{detector}/corner_position")
+        if isinstance(corner, h5py.Dataset) and corner.size == 3 and self.slow is not None and "psize" in self.recorded:
+            # where the corner of the first pixel is, seen from the optical axis
+            y, x = (-(np.ravel(corner[()]) @ axis) / p - 0.5 for axis, p in
+                    zip((self.slow, self.fast), self.recorded["psize"]))
+            self.recorded["center"] = (float(y), float(x))
+
+    def _translation(self, file):
+        for key in ("entry_1/data_1/translation", "entry_1/sample_1/geometry_1/translation",
+                    "entry_1/instrument_1/detector_1/translation"):
+            node = file.get(key)
+            if isinstance(node, h5py.Dataset):
+                if node.ndim == 2 and 3 in node.shape:
+                    # CXI 1.6 says (n, 3); older writers have rows x, y, z. For n = 3 the newer one is taken.
+                    return np.asarray(node[()] if node.shape[1] == 3 else node[()].T, float)
+                raise SourceError(f"{self.path}: {key} has shape {node.shape}, expected (n, 3) or (3, n)")
+        return None
+
+    def _axes(self, node):
+        """(fast, slow) from `basis_vectors`: slow is the first vector, fast the second."""
+        if not isinstance(node, h5py.Dataset):
+            return None, None
+        vectors = np.asarray(node[()], float)
+        if vectors.shape == (3, 2):
+            vectors = vectors.T
+        if vectors.shape != (2, 3) or not np.isfinite(vectors).all() or not np.linalg.norm(vectors, axis=1).all():
+            self.notes.append(f"basis_vectors of shape {node.shape} are not two directions and count as not recorded")
+            return None, None
+        slow, fast = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return fast, slow

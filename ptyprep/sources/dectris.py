@@ -1,0 +1,144 @@
+"""DECTRIS file writer's HDF5: a master file with links to data files.
+
+Layout: `entry/data/data_000001` … are external links to files of at most `nimages_per_file` frames,
+all made when the master is; those whose file is not there yet are not written. Geometry lies in
+`entry/instrument` (NXmx, SIMPLON API reference, "FileWriter"; DECTRIS NeXus documentation). A virtual
+`entry/data/data` may join the parts.
+"""
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ptyprep.errors import SourceError
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, moved, open_hdf5, pieces_of, scalar
+
+DETECTOR = "entry/instrument/detector"
+SPECIFIC = f"{DETECTOR}/detectorSpecific"
+ELECTRON_DETECTORS = ("arina", "ela", "quadro", "singla")
+LENGTHS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "a": 1e-10, "": None}
+HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
+
+
+class DectrisMaster(Hdf5Stack):
+    """DECTRIS master file (EIGER, EIGER2, PILATUS4, ARINA, …) with its data files.
+
+    electrons : whether the master names a detector made for electrons
+    expected : frames the master announces (images x triggers), or None
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.recorded, self.notes = {}, []
+        with open_hdf5(path) as file:
+            self._find_frames(file)
+            self._read_geometry(file)
+
+    @classmethod
+    def understands(cls, path):
+        if not is_hdf5(path):
+            return False
+        with open_hdf5(path) as file:
+            data = file.get("entry/data")
+            return isinstance(data, h5py.Group) and SPECIFIC in file and any(k.startswith("data_") for k in data)
+
+    def _find_frames(self, file):
+        data = file.get("entry/data")
+        names = sorted(k for k in data or () if k.startswith("data_"))
+        if not names:
+            raise SourceError(f"{self.path}: no entry/data/data_000001 and so on; expected a DECTRIS master file, "
+                              f"found {', '.join(file) or 'an empty file'}")
+        images, triggers = (scalar(file, f"{SPECIFIC}/{k}") for k in ("nimages", "ntrigger"))
+        self.expected = int(images[0] * triggers[0]) if images and triggers else None
+        found = [self._linked(data, name) for name in names]
+        written = [i for i, part in enumerate(found) if not isinstance(part, Piece) or not part.missing]
+        if not written:
+            raise SourceError(f"{self.path}: none of its {len(names)} data files can be read. {found[0].missing}")
+        first = found[written[0]]
+        per_file, frame, dtype = first.shape[0], first.shape[1:], first.dtype
+        pieces, start = [], 0
+        for part in found[:written[-1] + 1]:
+            if isinstance(part, Piece):
+                pieces.append(moved(part, start, count=per_file, shape=frame))
+                start += per_file
+                continue
+            if part.shape[1:] != frame or part.dtype != dtype:
+                raise SourceError(f"{part.path}: frames of {part.dtype} {part.shape[1:]}, but those before are "
+                                  f"{dtype} {frame}")
+            if part.number is not None and part.number != start + 1:
+                raise SourceError(f"{part.path}: its first image has number {part.number}, expected {start + 1}: a file "
+                                  f"before it holds another number of images than {per_file}, or links are out of order")
+            pieces += [moved(p, start + p.start) for p in part.pieces]
+            start += part.shape[0]
+        self._finish(pieces, (start, *frame), dtype)
+        self.grid = None
+        if self.expected is not None and start != self.expected:
+            self.notes.append(f"the master announces {self.expected} frames, {start} are written")
+
+    def _linked(self, data, name):
+        """What a link leads to, or a missing piece; which of them are not yet written is decided later."""
+        link = data.get(name, getlink=True)
+        where = self.path.parent / link.filename if isinstance(link, h5py.ExternalLink) else self.path
+        try:
+            return _Part(dataset_in(data, name))
+        except SourceError as err:
+            reason = str(err) if where.exists() else f"{where}: no such file, though later ones are there"
+            return Piece(where, getattr(link, "path", name), 0, 0, missing=reason)
+
+    def _read_geometry(self, file):
+        energy = scalar(file, f"{SPECIFIC}/photon_energy", "entry/instrument/beam/incident_energy",
+                        f"{DETECTOR}/photon_energy")
+        if energy is not None:
+            self._record("energy", energy[0] * (1 if energy[1].lower() == "kev" else 1e-3))
+        else:
+            wavelength = scalar(file, "entry/instrument/beam/incident_wavelength",
+                                "entry/sample/beam/incident_wavelength",
+                                "entry/instrument/monochromator/wavelength")
+            if wavelength is not None and wavelength[0] > 0:
+                metres = LENGTHS.get(wavelength[1].lower()) or 1e-10      # the file writer means angstrom
+                self._record("energy", HC / (wavelength[0] * metres * 1e10))
+        distance = self._length(file, f"{DETECTOR}/detector_distance", f"{DETECTOR}/distance")
+        self._record("distance", distance)
+        self._record("psize", *(self._length(file, f"{DETECTOR}/{k}_pixel_size") for k in "yx"))
+        center = [scalar(file, f"{DETECTOR}/beam_center_{k}") for k in "yx"]
+        if all(center):
+            y, x = (c[0] for c in center)
+            if np.isfinite([y, x]).all() and (y, x) != (0, 0):
+                self.recorded["center"] = (y, x)
+            else:
+                self.notes.append(f"beam centre ({y:g}, {x:g}) counts as not recorded")
+        mask = file.get(f"{SPECIFIC}/pixel_mask") or file.get(f"{DETECTOR}/pixel_mask")
+        if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
+            self.mask = mask[()].reshape(self.shape[1:]) == 0       # any bit: gap, dead, noisy … (SIMPLON API)
+        elif isinstance(mask, h5py.Dataset):
+            self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
+        saturation = scalar(file, f"{DETECTOR}/saturation_value")
+        self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
+        name = file.get(f"{DETECTOR}/description")
+        text = name[()] if isinstance(name, h5py.Dataset) and name.shape == () else b""
+        self.description = text.decode() if isinstance(text, bytes) else str(text)
+        self.electrons = any(k in self.description.lower().split() for k in ELECTRON_DETECTORS)
+
+    def _length(self, file, *keys):
+        found = scalar(file, *keys)
+        return None if found is None else found[0] * (LENGTHS.get(found[1].lower()) or 1.0)   # metres in NXmx
+
+    def _record(self, name, *values):
+        if any(v is None for v in values):
+            return
+        if all(np.isfinite(v) and v > 0 for v in values):
+            self.recorded[name] = values[0] if len(values) == 1 else values
+        else:
+            self.notes.append(f"{name} {', '.join(f'{v:g}' for v in values)} counts as not recorded")
+
+
+class _Part:
+    """A data file that is there: its pieces, shape and the number of its first image."""
+
+    def __init__(self, dataset):
+        if dataset.ndim != 3 or not dataset.size:
+            raise SourceError(f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}, expected (n, h, w)")
+        self.path, self.shape, self.dtype = Path(dataset.file.filename), dataset.shape, dataset.dtype
+        self.pieces = pieces_of(dataset)
+        number = dataset.attrs.get("image_nr_low")
+        self.number = None if number is None else int(number)

@@ -1,0 +1,396 @@
+"""Frames in HDF5: a stack is a list of pieces, each a dataset in some file.
+
+One dataset is one piece; a master file with links has a piece for each linked file; a virtual
+dataset has one for each of its sources. So everything is read the same way, a missing file is known
+before it is needed, and no virtual dataset answers with zeros for data that are not there.
+"""
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ptyprep import codec
+from ptyprep.errors import SourceError
+
+FILTER_PACKAGES = {32001: "hdf5plugin (Blosc)", 32004: "hdf5plugin (LZ4)", 32008: "hdf5plugin (bitshuffle)",
+                   32015: "hdf5plugin (Zstandard)", 32026: "hdf5plugin (Blosc2)"}
+_lock = threading.Lock()
+
+
+def open_hdf5(path):
+    """An HDF5 file to read, unlocked: the detector may be writing it. Keep it open for one read only.
+
+    Raises SourceError that tells absent, foreign and truncated files apart.
+    """
+    import hdf5plugin  # noqa: F401  registers the filters that detectors use
+    path = Path(path)
+    try:
+        try:
+            return h5py.File(path, "r", locking=False)
+        except OSError as err:
+            if "locking flag" not in str(err):
+                raise
+            return h5py.File(path, "r")     # this process has it open already, locked
+    except OSError as err:
+        if not path.exists():
+            raise SourceError(f"{path}: no such file") from err
+        if path.is_dir():
+            raise SourceError(f"{path}: a folder; expected an HDF5 file") from err
+        if not is_hdf5(path):
+            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)") from err
+        raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {_reason(err)}") from err
+
+
+def is_hdf5(path):
+    """Whether a file begins with HDF5's signature (at 0, or after a user block)."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(8) == b"\x89HDF\r\n\x1a\n" or h5py.is_hdf5(path)
+    except OSError:
+        return False
+
+
+def stacks_in(file):
+    """{name: shape} of the datasets in an open file that could be frames: real numbers, 3-D or 4-D.
+
+    Links that lead nowhere are passed over; links that lead to a group twice are followed once.
+    """
+    found, seen = {}, set()
+
+    def walk(group, depth):
+        for name in group:
+            try:
+                node = group[name]
+            except (KeyError, OSError):
+                continue
+            token = h5py.h5o.get_info(node.id)
+            if isinstance(node, h5py.Dataset):
+                if node.ndim in (3, 4) and node.dtype.kind in "biuf" and min(node.shape[-2:]) > 1:
+                    found[f"{group.name.rstrip('/')}/{name}"] = node.shape
+            elif isinstance(node, h5py.Group) and (token.fileno, token.addr) not in seen and depth < 32:
+                seen.add((token.fileno, token.addr))
+                walk(node, depth + 1)
+    walk(file, 0)
+    return found
+
+
+def dataset_in(file, key):
+    """The dataset of that name in an open file.
+
+    Raises SourceError that lists the stacks that are there, or says where a link leads.
+    """
+    path = file.file.filename
+    try:
+        node = file[key]
+    except KeyError as err:
+        link = _link(file, key)
+        if isinstance(link, h5py.ExternalLink):
+            raise SourceError(f"{path}: {key} links to {link.path} in {link.filename}, which cannot be opened: "
+                              f"is that file beside this one?") from err
+        stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items()) or "none"
+        raise SourceError(f"{path}: no dataset {key}; the stacks in it are {stacks}. "
+                          f"Set the key to one of them") from err
+    except OSError as err:
+        raise SourceError(f"{path}: {key} cannot be opened: {_reason(err)}") from err
+    if not isinstance(node, h5py.Dataset):
+        inside = ", ".join(f"{key.rstrip('/')}/{name}" for name in node) or "nothing"
+        raise SourceError(f"{path}: {key} is a group, not a dataset; it holds {inside}")
+    return node
+
+
+def _link(file, key):
+    try:
+        return file.get(key, getlink=True)
+    except (KeyError, RuntimeError, OSError):
+        return None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a stack: frames `start`, `start + step` … of the stack are frames `first`, `first + 1` … of a dataset.
+
+    rows, cols : where the piece lies in the frame, for detectors stored module by module
+    missing : why it cannot be read, or None
+    """
+    path: Path
+    key: str
+    start: int
+    count: int
+    first: int = 0
+    step: int = 1
+    block: int = 1          # so many frames in a row, then on to the next step
+    row: int = 0
+    col: int = 0
+    shape: tuple = None     # (h, w) of the piece
+    missing: str | None = None
+
+    def places(self, indices):
+        """Which of the stack's frame numbers lie here, and where: (positions in `indices`, frames of the dataset)."""
+        ahead = indices - self.start
+        turn, inside = np.divmod(ahead, self.step)
+        number = turn * self.block + inside
+        here = (ahead >= 0) & (inside < self.block) & (number < self.count)
+        return np.flatnonzero(here), self.first + number[here]
+
+    @property
+    def frames(self):
+        """The frames of the stack that lie here, as the smallest range that holds them."""
+        turns, rest = divmod(self.count - 1, self.block)
+        return range(self.start, self.start + turns * self.step + rest + 1)
+
+
+class Hdf5Stack:
+    """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w)."""
+    mask = saturation = None
+    threads = 1
+
+    def __init__(self, path, key=None):
+        self.path = Path(path)
+        self.recorded, self.notes = {}, []
+        with open_hdf5(path) as file:
+            self._set_pieces(file, self._only_stack(file) if key is None else key)
+
+    @classmethod
+    def of_pieces(cls, path, pieces, shape):
+        """A stack put together from pieces of the same kind of number."""
+        stack = object.__new__(Hdf5Stack)
+        stack.path, stack.recorded, stack.notes, stack.grid = Path(path), {}, [], None
+        with open_hdf5(pieces[0].path) as file:
+            stack._finish(pieces, shape, dataset_in(file, pieces[0].key).dtype)
+        return stack
+
+    def _only_stack(self, file):
+        stacks = stacks_in(file)
+        if len(stacks) != 1:
+            listed = ", ".join(f"{k} {s}" for k, s in stacks.items()) or "none at all"
+            raise SourceError(f"{self.path}: expected one stack of frames, found {listed}. Set the key of the frames")
+        return next(iter(stacks))
+
+    def _set_pieces(self, file, key):
+        dataset = dataset_in(file, key)
+        if dataset.ndim not in (2, 3, 4) or dataset.dtype.kind not in "biuf" or not dataset.size:
+            raise SourceError(f"{self.path}: {key} is {dataset.dtype} of shape {dataset.shape}; "
+                              f"expected frames as (n, h, w) or (rows, cols, h, w)")
+        self.grid = dataset.shape[:2] if dataset.ndim == 4 else None
+        h, w = dataset.shape[-2:]
+        self._finish(pieces_of(dataset), (dataset.size // (h * w), h, w), dataset.dtype)
+
+    def _finish(self, pieces, shape, dtype):
+        self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
+        self.files = list(dict.fromkeys([self.path] + [p.path for p in pieces if not p.missing]))
+
+    @property
+    def missing(self):
+        return [(p.frames, p.missing) for p in self.pieces if p.missing]
+
+    @classmethod
+    def understands(cls, path):
+        return is_hdf5(path)
+
+    def progress(self):
+        return self.shape[0], True
+
+    def read(self, indices, window=None):
+        """Frames by number; see `FrameSource.read`.
+
+        Raises SourceError naming file, dataset and frame for what is missing or damaged.
+        """
+        indices = np.asarray(indices, int)
+        h, w = self.shape[1:]
+        rows, cols = window or (slice(0, h), slice(0, w))
+        out = np.empty((len(indices), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        filled = np.zeros(len(indices), int)
+        for piece in self.pieces:
+            where, frames = piece.places(indices)
+            ph, pw = piece.shape or (h, w)
+            r0, r1 = max(rows.start, piece.row), min(rows.stop, piece.row + ph)
+            c0, c1 = max(cols.start, piece.col), min(cols.stop, piece.col + pw)
+            if not len(where) or r0 >= r1 or c0 >= c1:
+                continue
+            if piece.missing:
+                raise SourceError(f"{piece.path}: frame {indices[where[0]]} of the scan: {piece.missing}")
+            part = self._read_piece(piece, frames, slice(r0 - piece.row, r1 - piece.row),
+                                    slice(c0 - piece.col, c1 - piece.col), indices[where])
+            out[where, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start] = part
+            filled[where] += (r1 - r0) * (c1 - c0)
+        if len(indices) and filled.min() < out[0].size:
+            bad = indices[filled.argmin()]
+            raise SourceError(f"{self.path}: frame {bad} has no data in part of the region: the virtual dataset "
+                              f"maps no source there")
+        return out
+
+    def close(self):
+        pass        # files are open while they are read, not longer
+
+    def road(self):
+        """How frames are read, and why: a few words for a plan."""
+        piece = next((p for p in self.pieces if not p.missing), None)
+        if piece is None:
+            return "nothing to read"
+        with open_hdf5(piece.path) as file:
+            dataset = dataset_in(file, piece.key)
+            code = _own_filter(dataset)
+            if code is None:
+                return f"through h5py ({'contiguous' if dataset.chunks is None else dataset.compression or 'other filter'})"
+        name = {codec.BITSHUFFLE: "bitshuffle-LZ4", codec.LZ4: "LZ4"}[code]
+        return f"compressed chunks ({name}), only the blocks that hold the region"
+
+    def _read_piece(self, piece, frames, rows, cols, numbers):
+        with open_hdf5(piece.path) as file:
+            dataset = dataset_in(file, piece.key)
+            if dataset.shape[-2:] != (piece.shape or self.shape[1:]):
+                raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, "
+                                  f"expected {piece.shape or self.shape[1:]}")
+            code = _own_filter(dataset)
+            if code is not None:
+                return self._decode(piece, dataset, code, frames, rows, cols, numbers)
+            try:
+                return _plain(dataset, frames, rows, cols)
+            except (OSError, RuntimeError) as err:
+                raise SourceError(f"{piece.path}: {piece.key}, frames {numbers[0]} to {numbers[-1]} of the scan cannot "
+                                  f"be read: {_filter_hint(dataset) or _reason(err)}") from err
+
+    def _decode(self, piece, dataset, code, frames, rows, cols, numbers):
+        """Read compressed chunks and decode the wanted rows of each, in threads."""
+        deep, high, wide = dataset.chunks
+        dtype, itemsize = dataset.dtype, dataset.dtype.itemsize
+        out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        jobs = [(layer, r, c) for layer in np.unique(frames // deep) for r in range(rows.start // high, -(-rows.stop // high))
+                for c in range(cols.start // wide, -(-cols.stop // wide))]
+
+        def decode(job):
+            layer, r, c = job
+            mine = np.flatnonzero(frames // deep == layer)
+            inside = frames[mine] - layer * deep
+            r0, r1 = max(rows.start - r * high, 0), min(rows.stop - r * high, high)
+            c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
+            first, last = inside.min() * high + r0, inside.max() * high + r1
+            try:
+                with _lock:
+                    skipped, chunk = dataset.id.read_direct_chunk((layer * deep, r * high, c * wide))
+                if skipped & 1:
+                    if len(chunk) != deep * high * wide * itemsize:
+                        raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
+                    flat = np.frombuffer(chunk, np.uint8)[first * wide * itemsize:last * wide * itemsize]
+                else:
+                    flat = codec.decode_rows(chunk, code, deep * high, wide * itemsize, first, last, itemsize)
+            except codec.DamagedChunk as err:
+                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan is damaged: "
+                                  f"{err}") from err
+            except (OSError, RuntimeError, ValueError) as err:
+                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan was never written "
+                                  f"or cannot be read: {_reason(err)}") from err
+            block = flat.view(dtype).reshape(-1, wide)[:, c0:c1]
+            top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
+            for place, frame in zip(mine, inside):
+                at = frame * high + r0 - first
+                out[place, top:top + r1 - r0, left:left + c1 - c0] = block[at:at + r1 - r0]
+
+        codec.in_threads(decode, jobs, self.threads)
+        return out
+
+
+def _own_filter(dataset):
+    return codec.own_filter(dataset) if dataset.ndim == 3 else None
+
+
+def _plain(dataset, frames, rows, cols):
+    """Through h5py, in runs of consecutive frames."""
+    out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), dataset.dtype)
+    if dataset.ndim == 2:
+        out[:] = dataset[rows, cols]
+        return out
+    if dataset.ndim == 4:
+        for i, (r, c) in enumerate(zip(*np.divmod(frames, dataset.shape[1]))):
+            dataset.read_direct(out, np.s_[r, c, rows, cols], np.s_[i])
+        return out
+    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+    for lo, hi in zip([0, *breaks], [*breaks, len(frames)]):
+        if hi > lo:
+            dataset.read_direct(out, np.s_[frames[lo]:frames[hi - 1] + 1, rows, cols], np.s_[lo:hi])
+    return out
+
+
+def pieces_of(dataset, start=0):
+    """The pieces of a dataset of frames; a virtual one is taken apart into its sources, link by link.
+
+    Raises SourceError for a virtual layout that does not keep whole rows of frames together.
+    """
+    path, key = Path(dataset.file.filename), dataset.name
+    h, w = dataset.shape[-2:]
+    if not dataset.is_virtual:
+        return [Piece(path, key, start, dataset.size // (h * w), shape=(h, w))]
+    if dataset.ndim != 3:
+        raise SourceError(f"{path}: {key} is a virtual dataset of {dataset.ndim} dimensions; expected (n, h, w)")
+    pieces = []
+    for source in dataset.virtual_sources():
+        name = path if source.file_name == "." else path.parent / source.file_name
+        target = _regular(source.vspace, dataset.shape)
+        if target is None:
+            raise SourceError(f"{path}: {key}: its part from {name} is not a regular block of frames; "
+                              f"read {name} itself")
+        (frame, step, turns, block), (row, _, _, high), (col, _, _, wide) = target
+        piece = Piece(name, source.dset_name, start + frame, turns * block, 0, step, block, row, col, (high, wide))
+        pieces.append(_checked(piece, source.src_space, f"{path}: {key}"))
+    return pieces
+
+
+def _checked(piece, selection, whose):
+    """A piece of a virtual dataset, held against its source: where it begins there, or why it is missing."""
+    try:
+        with open_hdf5(piece.path) as file:
+            source = dataset_in(file, piece.key)
+            shape, nested = source.shape, source.is_virtual
+    except SourceError as err:
+        return replace(piece, missing=str(err))
+    axes = _regular(selection, shape)
+    if len(shape) == 2:
+        shape, axes = (1, *shape), axes and [(0, 1, 1, 1), *axes]
+    if axes is None or nested or any(turns > 1 and stride != block for _, stride, turns, block in axes):
+        raise SourceError(f"{whose}: its part from {piece.path} is {'virtual again' if nested else 'not one block'}; "
+                          f"read that file itself")
+    (first, _, _, _), (row, _, _, _), (col, _, _, _) = axes
+    if (row, col) != (0, 0) or shape[1:] != piece.shape or first + piece.count > shape[0]:
+        return replace(piece, missing=f"{piece.path}: {piece.key} has shape {shape}, which does not hold the "
+                                      f"{piece.count} frames of {piece.shape} pixels from frame {first} on")
+    return replace(piece, first=first)
+
+
+def _regular(space, shape):
+    """[(start, stride, count, block)] along each axis of a selection; None where it is the whole or irregular."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return [(0, n, 1, n) for n in shape] if shape else None
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        return None
+    return [tuple(int(v) for v in axis) for axis in zip(*space.get_regular_hyperslab())]
+
+
+def moved(piece, start, **changes):
+    """The same piece, its first frame at another place of the stack."""
+    return replace(piece, start=start, **changes)
+
+
+def scalar(file, *keys):
+    """(value, units) of the first of these datasets that is there, holds one number, and its `units` attribute; else None."""
+    for key in keys:
+        node = file.get(key)
+        if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
+            units = node.attrs.get("units", "")
+            return float(np.asarray(node[()]).reshape(-1)[0]), units.decode() if isinstance(units, bytes) else str(units)
+    return None
+
+
+def _filter_hint(dataset):
+    plist = dataset.id.get_create_plist()
+    for i in range(plist.get_nfilters()):
+        code = plist.get_filter(i)[0]
+        if not h5py.h5z.filter_avail(code):
+            return (f"its HDF5 filter {code} is not installed; install {FILTER_PACKAGES.get(code, 'the plug-in for it')}: "
+                    f"pip install hdf5plugin")
+    return None
+
+
+def _reason(err):
+    return str(err).strip() or type(err).__name__

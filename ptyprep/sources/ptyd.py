@@ -1,0 +1,91 @@
+"""Prepared scans: `.ptyd` files, ours and PtyPy's."""
+from pathlib import Path
+
+import numpy as np
+
+from ptyprep import h5rw
+from ptyprep.errors import SourceError
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, open_hdf5
+
+
+class PtydFile(Hdf5Stack):
+    """Prepared scan (.ptyd) with its chunks, in one file or linked.
+
+    meta : what the file says of all frames
+    positions : (n, 2) (y, x) [m]
+    frame_ids : (n,) raw frame numbers, dense where the file has none
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.recorded, self.notes, self.saturation = {}, [], None
+        self._weights = []
+        with open_hdf5(path) as file:
+            if "chunks" not in file or "meta" not in file:
+                raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
+                                  f"found {', '.join(file) or 'nothing'}")
+            self.meta = h5rw.read(file["meta"])
+            self._read_chunks(file["chunks"])
+        self._read_meta()
+
+    @classmethod
+    def understands(cls, path):
+        if not is_hdf5(path):
+            return False
+        with open_hdf5(path) as file:
+            return "chunks" in file and "meta" in file
+
+    def _read_chunks(self, chunks):
+        numbers = sorted(int(k) for k in chunks if k.isdigit())
+        if not numbers:
+            raise SourceError(f"{self.path}: no chunk in it; the scan was not prepared, or is not yet")
+        pieces, positions, ids, start, shape, dtype = [], [], [], 0, None, None
+        absent = []
+        for number in numbers:
+            chunk = chunks.get(str(number))
+            if chunk is None:
+                absent.append(number)
+                continue
+            if absent:
+                raise SourceError(f"{self.path}: chunk {absent[0]} is missing, though chunk {number} is there: "
+                                  f"its part file is lost")
+            data = chunk["data"]
+            if data.ndim != 3 or (shape and (data.shape[1:] != shape or data.dtype != dtype)):
+                raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected "
+                                  f"{dtype} frames of {shape}")
+            shape, dtype = data.shape[1:], data.dtype
+            path, count = Path(data.file.filename), len(data)
+            pieces.append(Piece(path, data.name, start, count, shape=shape))
+            if "weights" in chunk:
+                self._weights.append(Piece(path, chunk["weights"].name, start, count, shape=shape))
+            positions.append(np.asarray(chunk["positions"][()], float) if "positions" in chunk else np.full((count, 2), np.nan))
+            ids.append(chunk["frame_ids"][()] if "frame_ids" in chunk else np.arange(start, start + count))
+            start += count
+        self.chunks = len(pieces)
+        self.planned = len(numbers)
+        if not pieces:
+            raise SourceError(f"{self.path}: none of its {len(numbers)} chunks is there yet")
+        self.positions, self.frame_ids = np.concatenate(positions), np.concatenate(ids)
+        self.grid = None
+        self._finish(pieces, (start, *shape), dtype)
+
+    def _read_meta(self):
+        h, w = self.shape[1:]
+        for name in ("energy", "distance"):
+            if self.meta.get(name):
+                self.recorded[name] = float(self.meta[name])
+        if self.meta.get("psize") is not None:
+            self.recorded["psize"] = tuple(float(p) for p in np.broadcast_to(self.meta["psize"], 2))
+        if self.meta.get("center") is not None and not isinstance(self.meta["center"], str):
+            self.recorded["center"] = tuple(float(c) for c in np.broadcast_to(self.meta["center"], 2))
+        common = self.meta.get("weight2d")
+        if np.shape(common) == (h, w):
+            self.mask = np.asarray(common) > 0
+
+    def weights(self, indices, window=None):
+        """Per-frame masks (n, h, w) bool, or None when one mask serves all; see `read`."""
+        if not self._weights:
+            return None
+        if sum(p.count for p in self._weights) != self.shape[0]:
+            raise SourceError(f"{self.path}: only some of its chunks have weights")
+        return Hdf5Stack.of_pieces(self.path, self._weights, self.shape).read(indices, window) > 0

@@ -1,0 +1,1 @@
+"""The recipes that come with ptyprep: one beamline or layout, one file; made to be copied."""
