@@ -255,6 +255,11 @@ class PtyScan(Tree):
         return self.selection.count
 
     @property
+    def frames_done(self):
+        """Frames that are prepared so far, an earlier, interrupted run included."""
+        return self._kept
+
+    @property
     def chunk_frames(self):
         """Frames in each chunk but the last: a matter of their size only, the same on any number of ranks."""
         if self.p.frames_per_chunk:

@@ -39,16 +39,13 @@ class Moonflower(PtyScan):
         truth = self.common["truth"]
         mean = diffract(truth["probe"], truth["object"], truth["origin"] + self._steps()[indices])
         if self.p.add_poisson_noise:
-            mean = np.stack([np.random.default_rng([self.p.seed, i]).poisson(frame)
-                             for i, frame in zip(indices, mean)])
+            mean = [np.random.default_rng([self.p.seed, i]).poisson(frame) for i, frame in zip(indices, mean)]
         return np.round(mean).astype(np.uint32)
 
     def truth(self):
-        """What a reconstruction of uncropped, unbinned frames should find.
-
-        Returns a dict: object (H, W) complex; probe (h, w) complex, its power in photons; pixel (2,) [m];
-        and origin (2,), the object pixel under the probe's first pixel at position (0, 0).
-        """
+        """What a reconstruction of uncropped, unbinned frames should find: a dict of object (H, W) complex, probe
+        (h, w) complex with its power in photons, pixel (2,) [m], and origin (2,), the object pixel under the
+        probe's first pixel at position (0, 0)."""
         steps, side = self._steps(), self._side()
         origin = -steps.min(axis=0)
         object = make_object(tuple(steps.max(axis=0) + origin + side), self.p.seed)
@@ -69,10 +66,8 @@ class Moonflower(PtyScan):
 
 
 def make_probe(side):
-    """The focus of an uneven, aberrated round lens, out of focus until it is about `DIAMETER` of the window wide.
-
-    Returns probe, (side, side) complex128, of power 1, its middle at side // 2.
-    """
+    """The beam of an uneven, aberrated round lens, so far out of focus that it is about `DIAMETER` of the window
+    wide: (side, side) complex128, of power 1, its middle at side // 2."""
     y, x = np.mgrid[:side, :side] - side // 2
     radius = side / 6                                        # of the lens, in detector pixels
     r, angle = np.hypot(y, x) / radius, np.arctan2(y, x)
@@ -86,11 +81,9 @@ def make_probe(side):
 
 
 def make_object(shape, seed=0):
-    """Smooth random transmission with features at three scales: amplitude 0.6 to 1, phase within 2 rad of 0.
-
-    Returns object, `shape` complex128. It resembles none of its flips, turns and conjugates.
-    """
-    random = np.random.default_rng(seed)
+    """Smooth random transmission, `shape` complex128: features at three scales, amplitude 0.6 to 1, phase -2 to
+    2 rad. It resembles none of its flips, turns and conjugates."""
+    random = np.random.default_rng([seed, 2**32 - 1])     # a stream that no frame's noise has
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])
 
     def landscape():
@@ -138,10 +131,8 @@ def illumination(probe, corner, shape):
 
 
 def diffract(probe, object, corner):
-    """Far-field intensity behind the patches object[y:y + h, x:x + w] for each (y, x) of corner.
-
-    Returns intensity, (n, h, w) float64, its sum that of the exit wave, zero frequency at (h // 2, w // 2).
-    """
+    """Far-field intensity behind object[y:y + h, x:x + w] for each (y, x) of corner: (n, h, w) float64, its sum
+    that of the exit wave, zero frequency at (h // 2, w // 2)."""
     h, w = probe.shape
     return np.stack([abs(_fourier(probe * object[y:y + h, x:x + w])) ** 2 for y, x in corner])
 

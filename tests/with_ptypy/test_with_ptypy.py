@@ -110,7 +110,7 @@ def likeness(found, planted, region):
 
     def at(y, x):
         moved = region * np.fft.ifft2(spectrum * np.exp(-2j * np.pi * (fy * y + fx * x)))
-        ramps = np.fft.fft2(found.conj() * moved, [2 * n for n in found.shape])    # each pixel one ramp
+        ramps = np.fft.fft2(found.conj() * moved, [4 * n for n in found.shape])    # each pixel one ramp
         return abs(ramps).max() / np.linalg.norm(found) / np.linalg.norm(moved)
 
     y, x = max(np.ndindex(7, 7), key=lambda shift: at(shift[0] - 3, shift[1] - 3))

@@ -1,0 +1,219 @@
+"""The command line: `ptyprep prepare`, `recipes`, `params`, `show`."""
+import json
+import logging
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from ptyprep import __version__, faces, registry
+from ptyprep.errors import ParameterError, PeerError, PtyprepError
+from ptyprep.params import walk
+from ptyprep.show import plan_text, show_text
+
+SPECIAL = {"dfile"}         # given by -o instead
+
+
+class PrepareCommand(click.Command):
+    """`prepare`, whose options are the parameters of the recipe named in its first argument."""
+
+    def parse_args(self, ctx, args):
+        words = [a for a in args if not a.startswith("-")]
+        if args and not args[0].startswith("-"):
+            cls = registry.recipe(args[0], words[1] if args[0] == "auto" and len(words) > 1 else None)
+            ctx.obj = cls
+            fixed = [p for p in self.params if not getattr(p, "of_recipe", False)]
+            self.params = fixed + [_option(name, par) for name, par in walk(cls) if name not in SPECIAL]
+        return super().parse_args(ctx, args)
+
+
+def _option(name, par):
+    """A click option for one parameter; all are text that the parameter reads, but flags."""
+    help = " ".join(filter(None, [par.doc, f"[{par.unit}]" if par.unit else None,
+                                  f"One of {', '.join(map(str, par.choices))}." if par.choices else None,
+                                  None if par.required or par.default is None else f"Default {faces.display(par.default)}."]))
+    names = [f"--{name}/--no-{name}"] if par.kind == "yes/no" else [f"--{name}"]
+    kind = {"default": None} if par.kind == "yes/no" else {"metavar": par.kind.upper().replace(" ", "-")}
+    option = click.Option([name.replace(".", "__"), *names], help=help, **kind)
+    option.of_recipe, option.dotted = True, name
+    return option
+
+
+class Errors(click.Group):
+    """Turns what goes wrong into one message and an exit code: 1 data or parameters, 2 usage."""
+
+    def main(self, *args, **kwargs):
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except click.Abort:
+            _say("interrupted; finished chunks are kept, --resume continues")
+            _end(130)
+        except click.UsageError as err:
+            if _speaks():
+                err.show()
+            sys.exit(2)
+        except PtyprepError as err:
+            if "--debug" in sys.argv:
+                raise
+            _say("\n".join([str(err), *getattr(err, "__notes__", [])]))
+            sys.exit(1)
+        except BrokenPipeError:
+            sys.exit(0)
+        except Exception as err:    # noqa: BLE001  a fault of a recipe or of ours: named, and the other ranks freed
+            if "--debug" in sys.argv:
+                raise
+            _say("\n".join([f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
+                            "--debug shows where that happened"]))
+            _end(1)
+
+
+@click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ptyprep")
+def main():
+    """Ptychography data preparation: from raw scans to .ptyd files."""
+
+
+@main.command(cls=PrepareCommand, context_settings={"max_content_width": 100})
+@click.argument("recipe")
+@click.argument("source", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+              help="The .ptyd file to write. Default: named after SOURCE, in the current folder.")
+@click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="TOML file with parameters; `ptyprep params RECIPE --toml` writes one. Options win over it.")
+@click.option("--plan", is_flag=True, help="Say what would be read and written, and stop.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def prepare(ctx, recipe, source, output, config, plan, debug, **options):
+    """Prepare a scan: RECIPE SOURCE -o OUT.ptyd.
+
+    RECIPE is a name (see `ptyprep recipes`), auto, module:Class or ./file.py:Class. SOURCE fills the recipe's file
+    parameter. Every parameter of the recipe is an option: `ptyprep prepare RECIPE --help` lists them.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    cls = ctx.obj
+    given = {p.dotted: options[p.name] for p in ctx.command.params
+             if getattr(p, "of_recipe", False) and options[p.name] is not None}
+    from_file = _config(config)
+    if source is not None:
+        name = registry.source_parameter(cls)
+        if name is None:
+            raise click.UsageError(f"recipe {cls.recipe_name!r} reads no file, but SOURCE {source!r} was given")
+        if name in given:
+            raise click.UsageError(f"SOURCE {source!r} and --{name} {given[name]!r} were both given: leave out one")
+        given[name] = source
+    if output is not None:
+        given["dfile"] = output
+    elif "dfile" not in from_file:
+        given["dfile"] = Path(_default_output(cls, source))
+    scan = cls(cls.make_values(("config file", from_file), ("command line", given)))
+    if plan:
+        scan.look()
+        if scan.comm.is_root:
+            click.echo(plan_text(scan))
+        return
+    scan.initialize()
+    _run(scan)
+
+
+def _run(scan):
+    """Prepare to the end, with a progress bar where somebody looks."""
+    root, began = scan.comm.is_root, time.monotonic()
+    done = scan.frames_done
+    with tqdm(total=scan.total, initial=done, unit=" frames", disable=None if root else True, file=sys.stderr,
+              desc=scan.recipe_name, leave=False) as bar:
+        for batch in scan.batches():
+            bar.update(len(batch.chunk_index))
+    if root:
+        seconds = time.monotonic() - began
+        n = scan.frames_done
+        click.echo(f"{scan.p.dfile}: {n} frames of {scan.meta.shape[0]} x {scan.meta.shape[1]} pixels in {seconds:.1f} s "
+                   f"({(n - done) / max(seconds, 1e-9):.0f} frames/s)"
+                   + (f"; {len(scan.bad)} frames could not be read, see info/bad_frames" if scan.bad else ""))
+
+
+@main.command()
+def recipes():
+    """List the installed recipes."""
+    rows = []
+    for name in registry.installed():
+        try:
+            cls = registry.recipe(name)
+            rows.append((name, cls.__doc__.strip().splitlines()[0]))
+        except Exception as err:    # noqa: BLE001  one broken recipe must not hide the others
+            rows.append((name, f"cannot be loaded: {type(err).__name__}: {err}"))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, doc in rows:
+        click.echo(f"{name:{width}}  {doc}")
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--toml", "face", flag_value="toml", help="A commented template for --config.")
+@click.option("--schema", "face", flag_value="schema", help="JSON Schema.")
+@click.option("--level", type=click.IntRange(0, 2), default=2, show_default=True,
+              help="Up to basic (0), normal (1) or expert (2) parameters.")
+def params(recipe, face, level):
+    """Show the parameters of RECIPE."""
+    cls = registry.recipe(recipe)
+    if face == "schema":
+        click.echo(json.dumps(faces.json_schema(cls), indent=1))
+    else:
+        click.echo((faces.toml_template if face == "toml" else faces.tree_text)(cls, level))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file):
+    """Say what is in FILE, raw or prepared."""
+    click.echo(show_text(file))
+
+
+def _config(path):
+    """{dotted name: value} of a TOML file."""
+    if path is None:
+        return {}
+    try:
+        return _flat(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ParameterError(f"{path}: not TOML: {err}") from err
+
+
+def _flat(table, prefix=""):
+    flat = {}
+    for key, value in table.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _default_output(cls, source):
+    stem = Path(source).stem if source else cls.recipe_name
+    out = f"{stem.removesuffix('_master')}.ptyd"
+    return f"{Path(out).stem}_prepared.ptyd" if source and Path(out).resolve() == Path(source).resolve() else out
+
+
+def _speaks():
+    """Whether this process is the one that talks to the user: rank 0, known even before MPI is started."""
+    import os
+    return all(os.environ.get(k, "0") == "0" for k in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"))
+
+
+def _say(text):
+    if _speaks():
+        click.echo(f"ptyprep: {text}", err=True)
+
+
+def _end(code):
+    """Leave, and take the other ranks along: they may be waiting for this one."""
+    from ptyprep.mpi import room
+    sys.stderr.flush()
+    try:
+        room().abort(code)
+    except PeerError:
+        sys.exit(code)

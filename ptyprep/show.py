@@ -1,0 +1,153 @@
+"""What a scan looks like, in text: a plan before the work, a file after it."""
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ptyprep.errors import SourceError
+from ptyprep.sources import PtydFile, layout_of
+from ptyprep.sources.hdf5 import is_hdf5, open_hdf5
+
+TREE_LINES = 60
+
+
+def plan_text(scan):
+    """What `scan`, that has looked, would read and write."""
+    p, source = scan.p, scan.source
+    plan = scan._make_plan("geometric" if p.auto_center else p.center)
+    n, (h, w) = scan.total, plan.shape
+    raw = source.dtype if source else np.dtype(float)
+    chunk = scan.chunk_frames
+    frame = h * w * plan.dtype(raw).itemsize
+    window = plan.region if p.auto_center else plan.window.shape
+    held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
+    rows = [("recipe", scan.recipe_name),
+            ("frames", "not known yet" if n is None else f"{n} of {source.shape[0] if source else n}"),
+            ("raw frame", f"{scan._raw[0]} x {scan._raw[1]} pixels, {raw if source else 'kind of number not known yet'}"),
+            ("region", f"{plan.region[0]} x {plan.region[1]} raw pixels" + (
+                "" if p.auto_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
+                                         f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
+            ("centre", "found from a sample of frames when it runs" if p.auto_center else
+             f"row {plan.center[0]:g}, column {plan.center[1]:g} ({p.origin('center')})"),
+            ("prepared", f"{h} x {w} pixels, {plan.dtype(raw)}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
+            *[(name, f"{_values(getattr(p, name))} {unit} ({p.origin(name)})")
+              for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
+            ("positions", _extent(scan.positions)),
+            ("masked", f"{(~scan._good).sum()} pixels of the raw frame in every frame"),
+            ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
+            ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
+            ("file", f"{p.dfile} ({p.save or 'append'}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
+                     f"before compression")]
+    if source is not None:
+        there = [f for f in source.files if Path(f).exists()]
+        rows.append(("reads", f"{len(there)} files, {_bytes(sum(Path(f).stat().st_size for f in there))}, "
+                              f"{source.road() if hasattr(source, 'road') else 'from memory'}, "
+                              f"{scan._threads} thread(s) on each of {scan.comm.size} rank(s)"))
+        rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
+    rows += [("note", note) for note in scan.notes]
+    return _table(rows)
+
+
+def show_text(path):
+    """What is in a raw or prepared file: geometry, counts, positions, mask, what is missing, the tree."""
+    path = Path(path)
+    kind = layout_of(path)
+    try:
+        source = kind(path)
+    except SourceError as err:
+        if not is_hdf5(path):
+            raise
+        return f"{path}: {err}\n\n{_tree(path)}"        # which file it is can be read, though not its frames
+    n, h, w = source.shape
+    rows = [("file", f"{path} ({kind.__doc__.splitlines()[0].rstrip('.')})"),
+            ("frames", f"{n} of {h} x {w} pixels, {source.dtype}" + (f", raster {source.grid[0]} x {source.grid[1]}"
+                                                                    if source.grid else ""))]
+    recorded = source.recorded
+    for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"), ("center", "pixel")):
+        rows.append((name, f"{_values(recorded[name])} {unit}" if name in recorded else "not recorded"))
+    positions = getattr(source, "positions", getattr(source, "translation", None))
+    rows.append(("positions", _extent(positions)))
+    if isinstance(source, PtydFile):
+        rows += _prepared_rows(source)
+    if source.mask is not None:
+        rows.append(("masked", f"{(~source.mask).sum()} of {source.mask.size} pixels in every frame"))
+    rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
+    rows += [("note", note) for note in source.notes]
+    text = _table(rows)
+    return f"{text}\n\n{_tree(path)}" if is_hdf5(path) else text
+
+
+def _prepared_rows(source):
+    planned = source.meta.get("num_frames")
+    yield "chunks", f"{source.chunks} of {source.planned}"
+    if planned is not None and planned != source.shape[0]:
+        yield "missing", f"{planned - source.shape[0]} of the {planned} planned frames are not there yet"
+    weights = source.weights(range(min(source.shape[0], 10)))
+    if weights is not None:
+        yield "masks", f"one for each frame; {(~weights).mean():.2%} of the pixels of the first {len(weights)} frames"
+    with open_hdf5(source.path) as file:
+        bad = file.get("info/bad_frames/frame_ids")
+        if bad is not None and len(bad):
+            yield "bad frames", ", ".join(map(str, bad[:20])) + (" …" if len(bad) > 20 else "")
+
+
+def _tree(path):
+    lines = []
+
+    def walk(group, indent):
+        for name in group:
+            link = group.get(name, getlink=True)
+            to = f" -> {link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else (
+                f" -> {link.path}" if isinstance(link, h5py.SoftLink) else "")
+            try:
+                node = group[name]
+            except (KeyError, OSError):
+                lines.append(f"{indent}{name}{to}  (not there)")
+                continue
+            if isinstance(node, h5py.Dataset):
+                lines.append(f"{indent}{name}{to}  {node.dtype} {node.shape if node.shape else _short(node)}")
+            else:
+                lines.append(f"{indent}{name}/{to}")
+                if not to or isinstance(link, h5py.ExternalLink):
+                    walk(node, indent + "  ")
+    with open_hdf5(path) as file:
+        walk(file, "  ")
+    more = len(lines) - TREE_LINES
+    return "\n".join(lines[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
+
+
+def _short(dataset):
+    value = dataset[()]
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) < 40 else text[:37] + "…"
+
+
+def _table(rows):
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+
+
+def _orientation(plan):
+    words = [w for w, on in (("transposed", plan.transpose), ("rows flipped", plan.flipud), ("columns flipped", plan.fliplr))
+             if on]
+    return ", ".join(words) or "as it is"
+
+
+def _values(value):
+    return ", ".join(f"{v:g}" for v in np.atleast_1d(value))
+
+
+def _extent(positions):
+    if positions is None or not len(positions):
+        return "none recorded"
+    size = np.nanmax(positions, axis=0) - np.nanmin(positions, axis=0)
+    return f"{len(positions)} over {' x '.join(f'{s * 1e6:.4g}' for s in size)} um"
+
+
+def _bytes(n):
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
