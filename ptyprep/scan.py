@@ -6,12 +6,12 @@ import logging
 import platform
 import time
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-import ptyprep
 from ptyprep import faces
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
 from ptyprep.center import find_center
@@ -210,7 +210,8 @@ class PtyScan(Tree):
             self.p.record(key, value)
         self.positions = self._load_positions()
         self.common = self._shared(self.load_common) or {}
-        self.selection, self._raw = self._select(), self._raw_shape()
+        self.selection = self._select()
+        self._raw = self._raw_shape()
         self._good = self._load_weight()
         self._require()
         self._refuse_missing()
@@ -638,7 +639,7 @@ class PtyScan(Tree):
             bad_frames={"frame_ids": np.array([i for i, _ in self.bad], np.int64), "reasons": [r for _, r in self.bad]},
             sources={"file": [str(f.resolve()) for f in files], "size": np.array([s.st_size for s in stats], np.int64),
                      "mtime": np.array([s.st_mtime for s in stats], float)},
-            versions={"ptyprep": ptyprep.__version__, "numpy": np.__version__, "h5py": h5py.__version__,
+            versions={"ptyprep": version("ptyprep"), "numpy": np.__version__, "h5py": h5py.__version__,
                       "hdf5": h5py.version.hdf5_version, "python": platform.python_version()},
             run={"ranks": self.comm.size, "threads": self._threads, "host": platform.node(), "time": time.asctime()})
         return info

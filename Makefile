@@ -1,0 +1,61 @@
+# make demo and make test need nothing but Python 3.11 or newer and a network that reaches Python packages.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check docs bench clean
+
+help:
+	@echo "make demo    simulate a DECTRIS scan, prepare it and show what is in the file"
+	@echo "make test    install what the tests need, MPI included, and run them all"
+	@echo "make check   the quick part: ruff, import direction, doctests"
+	@echo "make docs    the documentation, in docs/_build/html"
+	@echo "make bench   measure ours against plain h5py (and PtyPy where it is importable)"
+	@echo "make clean   remove what these made"
+
+demo: $(VENV)/.ptyprep
+	$(BIN)/python tutorial/simulated_scan.py demo
+	$(BIN)/ptyprep prepare eiger demo/scan_master.h5 --positions.file demo/positions.txt --shape 128 \
+	    -o demo/scan.ptyd --overwrite
+	@echo
+	$(BIN)/ptyprep show demo/scan.ptyd
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --pyargs tests ptyprep ptyprep_recipes
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q --pyargs ptyprep ptyprep_recipes tests/test_architecture.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(VENV)/.test
+	$(BIN)/python tests/benchmark/bench.py
+
+clean:
+	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info
+
+# The fast decoder is built from source where no wheel fits; without a compiler everything works, slower.
+$(VENV)/.ptyprep: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ptyprep needs Python 3.11 or newer, this is " + sys.version)'
+	@echo "installing ptyprep into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -e .
+	@echo "building the fast decoder (about a minute, once)"
+	@$(PIP) install -e '.[fast]' >$(VENV)/fast.log 2>&1 || \
+	    echo "the fast decoder could not be built ($(VENV)/fast.log says why): decoding works without it, more slowly"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.ptyprep
+	@echo "installing what the tests need"
+	@$(PIP) install -e '.[test]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.ptyprep
+	@echo "installing what the documentation needs"
+	@$(PIP) install -e '.[docs]'
+	@touch $@

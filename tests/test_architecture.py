@@ -1,0 +1,63 @@
+"""The house rules that a machine can check."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptyprep import PtyScan, registry
+from ptyprep.params import walk
+
+ROOT = Path(__file__).parents[1]
+RECIPES = [PtyScan, *map(registry.recipe, registry.installed())]
+
+
+def run(*command):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_imports_point_down():
+    done = run(str(Path(sys.executable).parent / "lint-imports"), "--no-cache")
+    assert done.returncode == 0, done.stdout
+
+
+def test_ruff_finds_nothing():
+    done = run(sys.executable, "-m", "ruff", "check", ".")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("module", ["mpi4py", "matplotlib", "pint", "fabio", "zmq", "hdf5plugin", "click"])
+def test_import_is_light(module):
+    """`import ptyprep` starts no MPI and loads nothing heavy."""
+    done = run(sys.executable, "-c", f"import ptyprep, sys; sys.exit({module!r} in sys.modules)")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("cls", RECIPES, ids=lambda c: c.recipe_name)
+def test_every_parameter_is_documented(cls):
+    undocumented = [name for name, par in walk(cls) if not (par.doc or "").strip()]
+    assert not undocumented
+
+
+@pytest.mark.parametrize("cls", RECIPES, ids=lambda c: c.recipe_name)
+def test_every_physical_number_has_a_unit(cls):
+    bare = [name for name, par in walk(cls) if "number" in par.kind and "whole" not in par.kind
+            and par.unit is None and "multiplier" not in name and name != "version"]
+    assert not bare
+
+
+def test_geometry_is_not_invented():
+    """energy, distance, psize and shape have no default outside simulated scans."""
+    for cls in RECIPES:
+        if cls.recipe_name == "moonflower":
+            continue
+        invented = {name: par.default for name, par in walk(cls)
+                    if name in ("energy", "distance", "psize", "shape") and par.default is not None}
+        assert not invented, cls.recipe_name
+
+
+def test_no_network_address_and_no_path_of_a_machine_in_the_tree():
+    files = run("git", "ls-files").stdout.split()
+    hits = [f for f in files if f.endswith((".py", ".cfg", ".toml", ".md", "Makefile")) and f != "tests/test_architecture.py"
+            and any(word in (ROOT / f).read_text() for word in ("pypi.org", "/root/", "/home/"))]
+    assert not hits
