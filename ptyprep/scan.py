@@ -3,22 +3,19 @@
 The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made once), the result is `scan.meta`.
 """
 import logging
-import platform
 import time
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from ptyprep import faces
+from ptyprep import faces, provenance
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
 from ptyprep.center import find_center
 from ptyprep.codec import Encoder
 from ptyprep.correct import believable, photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
-from ptyprep.frame import CENTERS, FramePlan, orientation_flags, whole
+from ptyprep.frame import CENTERS, FramePlan, whole
+from ptyprep.loaded import Loaded, load_readable
 from ptyprep.mpi import room, share
 from ptyprep.params import Array, Par, Tree, Values
 from ptyprep.positions import checked
@@ -30,7 +27,6 @@ log = logging.getLogger(__name__)
 
 SAMPLE, BLOCK = 64, 8       # frames that the centre is found from, and how many of them are added at a time
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
-NOT_IN_FINGERPRINT = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel"}
 
 
 class PtyScan(Tree):
@@ -111,7 +107,7 @@ class PtyScan(Tree):
         self.comm = room(comm)
         self.source = self.positions = self.plan = self.meta = self.sink = None
         self.common, self.notes, self.bad = {}, [], []
-        self._good = self._raw = None
+        self.good = self.raw_shape = self.selection = self.threads = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._ended = False
 
@@ -181,14 +177,15 @@ class PtyScan(Tree):
     def initialize(self):
         """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
         self.look()
-        self.plan = self._make_plan(self._axis())
+        self.plan = self.plan_about(self._axis())
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.meta = self._make_meta()
+        self._warn()
         if self.p.dfile is not None:
             self.sink = SINKS[self.p.save or "append"](
-                self.p.dfile, self.comm, Encoder(self.p.compression, self._threads),
+                self.p.dfile, self.comm, Encoder(self.p.compression, self.threads),
                 overwrite=self.p.overwrite, resume=self.p.resume)
-            done = self.sink.ready(self._fingerprint())
+            done = self.sink.ready(provenance.fingerprint(self))
             self._chunk, self._kept, self._taken, self.bad = done
         self.p.freeze()
         with self.comm.together("post_initialize"):
@@ -197,22 +194,22 @@ class PtyScan(Tree):
 
     def look(self):
         """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
-        if self._raw is not None:
+        if self.raw_shape is not None:
             raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")
         self._check_parameters()
-        self._threads = self.p.threads or max(1, len(_affinity()) // self.comm.neighbours())
+        self.threads = self.p.threads or max(1, len(_affinity()) // self.comm.neighbours())
         with self.comm.together("opening the raw data"):
             self.source = self.open()
             if self.source is not None:
-                self.source.threads = self._threads
+                self.source.threads = self.threads
         self._note(*getattr(self.source, "notes", ()))
         for key, value in (self._shared(self.load_geometry) or {}).items():
             self.p.record(key, value)
         self.positions = self._load_positions()
         self.common = self._shared(self.load_common) or {}
         self.selection = self._select()
-        self._raw = self._raw_shape()
-        self._good = self._load_weight()
+        self.raw_shape = self._find_raw_shape()
+        self.good = self._load_weight()
         self._require()
         self._refuse_missing()
 
@@ -230,7 +227,7 @@ class PtyScan(Tree):
             batch = self._batch(span)
             if self.sink is not None and len(batch.chunk_index):
                 links = None if self.total is None else -(-self.total // frames)
-                self.sink.write(batch, self.meta.asdict(), self._info(), links)
+                self.sink.write(batch, self.meta.asdict(), provenance.info(self), links)
             self._chunk += len(batch.chunk_index) > 0
             return Package(self.meta, batch)
         except BaseException:
@@ -271,12 +268,12 @@ class PtyScan(Tree):
     @property
     def prepared_shape(self):
         """(h, w) of a prepared frame, known before the centre is."""
-        return (self.plan or self._make_plan("geometric")).shape
+        return (self.plan or self.plan_about("geometric")).shape
 
     @property
     def window(self):
         """The raw rows and columns that are read: the region once it is decided, else the whole frame."""
-        return whole(self._raw) if self.plan is None or self.full_frames else self.plan.window
+        return whole(self.raw_shape) if self.plan is None or self.full_frames else self.plan.window
 
     def cut(self, array):
         """The region of a detector-sized array (..., h, w)."""
@@ -335,22 +332,20 @@ class PtyScan(Tree):
             self._note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
         return selection
 
-    def _raw_shape(self):
+    def _find_raw_shape(self):
         """(h, w) of a raw frame: from the source, else from the first frame."""
         if self.source is not None:
             return tuple(self.source.shape[-2:])
 
-        def first():
-            frames, _, _ = self._parts_of(self.load([self.selection.first]), [self.selection.first])
-            return frames.shape[-2:]
-        return self.comm.from_root(first)
+        point = self.selection.first
+        return self.comm.from_root(lambda: Loaded.of(self.load([point]), [point], self.recipe_name).frames.shape[-2:])
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)
         if weight is None:
-            return np.ones(self._raw, bool)
-        if np.shape(weight) != self._raw:
-            raise FrameError(f"{self._where()}the mask has shape {np.shape(weight)}, the frames {self._raw}: "
+            return np.ones(self.raw_shape, bool)
+        if np.shape(weight) != self.raw_shape:
+            raise FrameError(f"{self._where()}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
                              f"expected the same")
         return np.asarray(weight) > 0
 
@@ -389,10 +384,10 @@ class PtyScan(Tree):
 
     # --- deciding ---------------------------------------------------------------------------------
 
-    def _make_plan(self, center):
+    def plan_about(self, center):
         p = self.p
         try:
-            return FramePlan.make(self._raw, shape=p.shape, center=center, orientation=p.orientation, rebin=p.rebin,
+            return FramePlan.make(self.raw_shape, shape=p.shape, center=center, orientation=p.orientation, rebin=p.rebin,
                                   mean=p.rebin_mode == "mean")
         except FrameError as err:
             if "center" in str(err) and p.origin("center") == "detector":
@@ -420,7 +415,7 @@ class PtyScan(Tree):
         points = [self.selection.first + self.selection.step * int(k) for k in places]
         blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
         mine = self.comm.share(range(len(blocks)))
-        sums = np.zeros((len(mine), 2, *self._raw))
+        sums = np.zeros((len(mine), 2, *self.raw_shape))
         with self.comm.together("finding the centre"):
             for out, block in zip(sums, [blocks[i] for i in mine]):
                 rows = self._prepared(block, lambda frames: frames)
@@ -437,8 +432,18 @@ class PtyScan(Tree):
                     psize=plan.psize(np.broadcast_to(p.psize, 2)), energy=energy,
                     center=tuple(float(n // 2) for n in plan.shape), distance=p.distance)
 
+    def _warn(self):
+        """Say what is right but may not be meant."""
+        (top, bottom), (left, right) = self.plan.padding
+        if top or bottom or left or right:
+            self._note(f"the region reaches beyond the frame by {top} rows above, {bottom} below, {left} columns left, "
+                       f"{right} right: weight 0 there")
+        if self.p.dfile is not None and len(set(self.plan.shape)) > 1:
+            self._note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy reads "
+                       f"them as {min(self.plan.shape)} x {min(self.plan.shape)}")
+
     def _cut_common(self, value):
-        if isinstance(value, np.ndarray) and value.shape[-2:] == self._raw:
+        if isinstance(value, np.ndarray) and value.shape[-2:] == self.raw_shape:
             return self.cut(value)
         return value
 
@@ -485,20 +490,21 @@ class PtyScan(Tree):
 
     def _prepared(self, points, apply, apply_weight=None, loaded=None):
         """The rows of these raw scan points: loaded, masked, corrected, and `apply` done to them."""
-        kept, frames, positions, weights, bad = loaded or self._load_kept(points)
-        if not kept:
-            return _Rows.none(self.plan.shape if self.plan else self._raw, bad)
-        window = self.window
-        good = window.cut(self._good) & believable(frames, getattr(self.source, "saturation", None))
-        for i, reason in bad:
-            if i in kept:               # bad_frames="mask": keeps its place, counts for nothing
-                good[kept.index(i)] = False
-        if weights is not None:
-            good &= self._fit(weights, "weights") > 0
+        loaded = loaded or self._load(points)
+        if not loaded.points:
+            return _Rows.none(self.plan.shape if self.plan else self.raw_shape, loaded.bad)
+        frames = self._region_of(loaded.frames, "frames")
+        good = self.cut(self.good) & believable(frames, getattr(self.source, "saturation", None))
+        if loaded.weights is not None:
+            good &= self._region_of(loaded.weights, "weights") > 0
+        for point, _ in loaded.bad:
+            if point in loaded.points:      # bad_frames="mask": it keeps its place and counts for nothing
+                good[loaded.points.index(point)] = False
         data, good = self._corrected(frames, good)
         if self.full_frames and self.plan is not None:
             data, good = self.plan.window.cut(data), self.plan.window.cut(good)
-        return _Rows(np.asarray(kept, np.int64), apply(data), (apply_weight or apply)(good), positions, bad)
+        return _Rows(np.asarray(loaded.points, np.int64), apply(data), (apply_weight or apply)(good),
+                     self._positions_of(loaded), loaded.bad)
 
     def _corrected(self, frames, good):
         result = self.correct(frames, good, self.common)
@@ -516,90 +522,47 @@ class PtyScan(Tree):
                 data, good = np.where(finite, data, 0), good & finite
         return data, good
 
-    def _load_kept(self, points):
-        """(points, frames, positions, weights, bad) of those that can be read, as `bad_frames` says."""
+    def _load(self, points):
+        """Raw scan points as `bad_frames` says."""
         if not points:
-            return [], None, None, None, []
+            return Loaded([], None)
         try:
-            frames, positions, weights = self._parts_of(self.load(list(points)), points)
+            return Loaded.of(self.load(list(points)), points, self.recipe_name)
         except SourceError as err:
-            if self.p.bad_frames != "raise":
-                return self._load_one_by_one(points)
-            err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes on "
-                         f"without those that cannot be read")
-            raise
-        return list(points), self._fit(frames, "frames"), self._positions_of(points, positions), weights, []
-
-    def _load_one_by_one(self, points):
-        rows, bad, kept = [], [], []
-        for point in points:
-            try:
-                rows.append(self._parts_of(self.load([point]), [point]))
-                kept.append(point)
-            except SourceError as err:
-                bad.append((point, str(err)))
-        if self.p.bad_frames == "mask" and bad:
-            if self.source is None and not rows:
-                raise SourceError(f"none of the scan points {points[0]} to {points[-1]} can be read: {bad[0][1]}")
-            dtype = self.source.dtype if self.source else rows[0][0].dtype
-            blank = (np.zeros((1, *self.window.shape), dtype), None, None)
-            rows = [rows[kept.index(p)] if p in kept else blank for p in points]
-            kept = list(points)
-        if not rows:
-            return [], None, None, None, bad
-        frames = np.concatenate([self._fit(r[0], "frames") for r in rows])
-        weights = None
-        if any(r[2] is not None for r in rows):
-            weights = np.concatenate([np.broadcast_to(1 if r[2] is None else self._fit(r[2], "weights"), (1, *frames.shape[1:]))
-                                      for r in rows])
-        given = [r[1] for r in rows]
-        positions = None if any(g is None for g in given) else np.concatenate(given)
-        return kept, frames, self._positions_of(kept, positions), weights, bad
+            if self.p.bad_frames == "raise":
+                err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes on "
+                             f"without those that cannot be read")
+                raise
+        return load_readable(self.load, points, self.recipe_name,
+                             blank=self._blank if self.p.bad_frames == "mask" else None)
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
         shares = [share(span, rank, self.comm.size) for rank in range(self.comm.size)]
-        return [self._load_kept(list(self.selection.raw(part))) for part in shares]
+        return [self._load(list(self.selection.raw(part))) for part in shares]
 
-    def _parts_of(self, loaded, points):
-        """(frames, positions, weights) as arrays from what `load` returned."""
-        frames, positions, weights = loaded if isinstance(loaded, tuple) else (loaded, None, None)
-        frames, positions, weights = (self._stacked(part, points) for part in (frames, positions, weights))
-        if frames is None or frames.ndim != 3 or len(frames) != len(points) or frames.dtype.kind not in "biuf":
-            what = "nothing" if frames is None else f"{frames.dtype} of shape {frames.shape}"
-            raise RecipeError(f"{self.recipe_name}.load() returned {what} for {len(points)} scan points; expected real "
-                              f"numbers ({len(points)}, h, w), or (frames, positions, weights)")
-        if weights is not None and weights.ndim == 2:
-            weights = np.broadcast_to(weights, (len(points), *weights.shape))
-        return frames, positions, weights
+    def _blank(self, example):
+        if example is None and self.source is None:
+            raise SourceError(f"{self.recipe_name}: no frame of this part of the scan can be read, so not even its kind "
+                              f"of number is known; set bad_frames='drop'")
+        return np.zeros(self.window.shape, self.source.dtype) if example is None else np.zeros_like(example)
 
-    def _stacked(self, part, points):
-        if part is None or isinstance(part, dict) and not part:
-            return None
-        if isinstance(part, dict):
-            absent = [i for i in points if i not in part]
-            if absent:
-                raise RecipeError(f"{self.recipe_name}.load() returned no entry for scan point {absent[0]}")
-            part = [part[i] for i in points]
-        array = np.asarray(part)
-        return array if array.size else None
-
-    def _fit(self, stack, what):
+    def _region_of(self, stack, what):
         """The region of a stack that comes whole or as the region."""
         if stack.shape[-2:] == self.window.shape:
             return stack
-        if stack.shape[-2:] == self._raw:
+        if stack.shape[-2:] == self.raw_shape:
             return self.cut(stack)
         raise RecipeError(f"{self.recipe_name}.load() returned {what} of {stack.shape[-2:]} pixels; expected whole frames "
-                          f"of {self._raw} or the region of {self.window.shape}")
+                          f"of {self.raw_shape} or the region of {self.window.shape}")
 
-    def _positions_of(self, points, loaded):
-        if loaded is not None:
-            return checked(loaded, f"positions from {self.recipe_name}.load()")
-        if self.positions is None:
+    def _positions_of(self, loaded):
+        if self.positions is not None and loaded.positions is None:
+            return self.positions[loaded.points]
+        if loaded.positions is None:
             raise PositionError(f"{self.recipe_name}: no positions: load_positions() gave none, and load() none with "
                                 f"the frames; answer one of them, or set positions_theory")
-        return self.positions[points]
+        return checked(loaded.positions, f"positions from {self.recipe_name}.load()")
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -615,44 +578,9 @@ class PtyScan(Tree):
             why = f"; the first: {self.bad[0][1]}" if self.bad else ""
             raise SourceError(f"{self._where()}not one frame could be prepared{why}")
         if self.sink is not None:
-            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, self._info())
+            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, provenance.info(self))
         if self.bad:
             self._note(f"{len(self.bad)} frames could not be read; info/bad_frames lists them")
-
-    def _info(self):
-        """Everything about how the file came to be: each parameter with its origin, sources, bad frames."""
-        p, plan, flat = self.p, self.plan, self.p.flat()
-        flat.update(center=plan.center, shape=plan.region, psize=tuple(map(float, np.broadcast_to(p.psize, 2))),
-                    orientation=orientation_flags(p.orientation), save=p.save or (p.dfile and "append"))
-        info = {}
-        for name, value in flat.items():
-            *groups, leaf = name.split(".")
-            at = info
-            for group in groups:
-                at = at.setdefault(group, {})
-            at[leaf] = value
-        files = [Path(f) for f in getattr(self.source, "files", [])]
-        stats = [f.stat() for f in files]
-        info.update(
-            recipe=self.recipe_name, axis=plan.axis, positions_scan=self.positions,
-            origins={name: p.origin(name) for name in p.flat()}, notes=list(self.notes),
-            bad_frames={"frame_ids": np.array([i for i, _ in self.bad], np.int64), "reasons": [r for _, r in self.bad]},
-            sources={"file": [str(f.resolve()) for f in files], "size": np.array([s.st_size for s in stats], np.int64),
-                     "mtime": np.array([s.st_mtime for s in stats], float)},
-            versions={"ptyprep": version("ptyprep"), "numpy": np.__version__, "h5py": h5py.__version__,
-                      "hdf5": h5py.version.hdf5_version, "python": platform.python_version()},
-            run={"ranks": self.comm.size, "threads": self._threads, "host": platform.node(), "time": time.asctime()})
-        return info
-
-    def _fingerprint(self):
-        """What must not differ between an interrupted run and the one that resumes it, as texts."""
-        told = {f"parameter {k}": _digest(v) for k, v in self.p.flat().items() if k not in NOT_IN_FINGERPRINT}
-        told.update(recipe=self.recipe_name, plan=repr(self.plan), frames_per_chunk=str(self.chunk_frames),
-                    positions=_digest(self.positions), mask=_digest(self._good))
-        for file in getattr(self.source, "files", []):
-            stat = Path(file).stat()
-            told[f"source {file}"] = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"
-        return told
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)
@@ -675,9 +603,3 @@ class _Rows:
 def _affinity():
     import os
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-
-
-def _digest(value):
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape} {sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
-    return str(value)

@@ -14,7 +14,7 @@ TREE_LINES = 60
 def plan_text(scan):
     """What `scan`, that has looked, would read and write."""
     p, source = scan.p, scan.source
-    plan = scan._make_plan("geometric" if p.auto_center else p.center)
+    plan = scan.plan_about("geometric" if p.auto_center else p.center)
     n, (h, w) = scan.total, plan.shape
     raw = source.dtype if source else np.dtype(float)
     chunk = scan.chunk_frames
@@ -23,7 +23,7 @@ def plan_text(scan):
     held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
     rows = [("recipe", scan.recipe_name),
             ("frames", "not known yet" if n is None else f"{n} of {source.shape[0] if source else n}"),
-            ("raw frame", f"{scan._raw[0]} x {scan._raw[1]} pixels, {raw if source else 'kind of number not known yet'}"),
+            ("raw frame", f"{scan.raw_shape[0]} x {scan.raw_shape[1]} pixels, {raw if source else 'kind of number not known yet'}"),
             ("region", f"{plan.region[0]} x {plan.region[1]} raw pixels" + (
                 "" if p.auto_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
                                          f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
@@ -33,7 +33,7 @@ def plan_text(scan):
             *[(name, f"{_values(getattr(p, name))} {unit} ({p.origin(name)})")
               for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
             ("positions", _extent(scan.positions)),
-            ("masked", f"{(~scan._good).sum()} pixels of the raw frame in every frame"),
+            ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame"),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
             ("file", f"{p.dfile} ({p.save or 'append'}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
@@ -42,7 +42,7 @@ def plan_text(scan):
         there = [f for f in source.files if Path(f).exists()]
         rows.append(("reads", f"{len(there)} files, {_bytes(sum(Path(f).stat().st_size for f in there))}, "
                               f"{source.road() if hasattr(source, 'road') else 'from memory'}, "
-                              f"{scan._threads} thread(s) on each of {scan.comm.size} rank(s)"))
+                              f"{scan.threads} thread(s) on each of {scan.comm.size} rank(s)"))
         rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in scan.notes]
     return _table(rows)

@@ -209,9 +209,9 @@ def _order_does_not_matter(recipe, pars, folder, ranks):
     """load gives each frame the same, asked for alone, together or in another order"""
     scan = recipe(pars).initialize()
     points = list(scan.selection.raw(range(min(scan.total or 2, 5))))
-    together = scan._load_kept(points)[1]
+    together = scan._load(points).frames
     for order in (points[::-1], [points[-1]], [points[0]]):
-        for point, frame in zip(order, scan._load_kept(order)[1]):
+        for point, frame in zip(order, scan._load(order).frames):
             _require(np.array_equal(frame, together[points.index(point)]), f"frame {point} differs when asked for as {order}")
 
 
@@ -219,7 +219,7 @@ def _cut_while_reading(recipe, pars, folder, ranks):
     """a region cut while reading equals the region of the whole frame"""
     raw = recipe(pars)
     raw.look()
-    h, w = raw._raw
+    h, w = raw.raw_shape
     center = (h // 2 - 1, w // 2 - 1)
     size = (max(h // 2, 1), max(w // 2, 1))
     base = {**pars, "dfile": None, "save": None, "orientation": 0, "rebin": 1, "auto_center": None}

@@ -1,0 +1,82 @@
+"""What a recipe's `load` returned, as arrays; and frames that cannot be read left out or blanked, never shifted."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptyprep.errors import RecipeError, SourceError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Raw frames of some scan points.
+
+    points : the scan points, in order; frames : (n, h, w)
+    positions : (n, 2) [m] and weights : (n, h, w), or None where `load` gave none
+    bad : ((scan point, reason), ...) of those that could not be read; with blanks they are among `points` too
+    """
+    points: list
+    frames: np.ndarray | None
+    positions: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    bad: tuple = ()
+
+    @classmethod
+    def of(cls, result, points, who):
+        """From what `load` returned: an array, a dict by scan point, or (frames, positions, weights) of these.
+
+        Raises RecipeError, naming the recipe `who`, for anything else.
+        """
+        parts = result if isinstance(result, tuple) else (result, None, None)
+        if len(parts) != 3:
+            raise RecipeError(f"{who}.load() returned {len(parts)} things; expected frames, or (frames, positions, "
+                              f"weights)")
+        frames, positions, weights = (_stacked(part, points, who) for part in parts)
+        if frames is None or frames.ndim != 3 or len(frames) != len(points) or frames.dtype.kind not in "biuf":
+            got = "nothing" if frames is None else f"{frames.dtype} of shape {frames.shape}"
+            raise RecipeError(f"{who}.load() returned {got} for {len(points)} scan points; expected real numbers "
+                              f"({len(points)}, h, w), or (frames, positions, weights)")
+        if weights is not None and weights.ndim == 2:
+            weights = np.broadcast_to(weights, (len(points), *weights.shape))
+        return cls(list(points), frames, positions, weights)
+
+
+def load_readable(load, points, who, *, blank=None):
+    """Load scan points one by one, after they could not be read together.
+
+    blank : None to leave out what cannot be read, else a function that gives the blank frame (h, w) to put in its place,
+        from a frame that could be read or None
+    """
+    good, bad = {}, []
+    for point in points:
+        try:
+            good[point] = Loaded.of(load([point]), [point], who)
+        except SourceError as err:
+            bad.append((point, str(err)))
+    if blank is not None and bad:
+        example = next(iter(good.values()), None)
+        frame = blank(None if example is None else example.frames[0])
+        good |= {point: Loaded([point], frame[None]) for point, _ in bad}
+    kept = [point for point in points if point in good]
+    if not kept:
+        return Loaded([], None, bad=tuple(bad))
+    parts = [good[point] for point in kept]
+    positions = [part.positions for part in parts]
+    weights = [part.weights for part in parts]
+    if any(w is not None for w in weights):
+        weights = np.concatenate([np.ones_like(part.frames, bool) if w is None else w > 0 for part, w in zip(parts, weights)])
+    else:
+        weights = None
+    return Loaded(kept, np.concatenate([part.frames for part in parts]),
+                  None if any(p is None for p in positions) else np.concatenate(positions), weights, tuple(bad))
+
+
+def _stacked(part, points, who):
+    if part is None or isinstance(part, dict) and not part:
+        return None
+    if isinstance(part, dict):
+        absent = [i for i in points if i not in part]
+        if absent:
+            raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; its keys are {list(part)[:5]}")
+        part = [part[i] for i in points]
+    array = np.asarray(part)
+    return array if array.size else None
