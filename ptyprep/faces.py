@@ -25,8 +25,8 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ptyprep import params
-from ptyprep.params import LIMITS, Array, Par, walk
+from ptyprep import params, reading
+from ptyprep.params import LIMITS, Par, walk
 
 LEVELS = ("basic", "normal", "expert")
 _HEADER = "Parameters\n----------"
@@ -230,7 +230,7 @@ def _par_schema(par):
 
 
 def _type_schema(kinds, par):
-    kinds = params.members(kinds)
+    kinds = reading.members(kinds)
     options = [_kind_schema(kind, par) for kind in kinds]
     if par.physical and float in kinds and str not in kinds:
         options.append({"type": "string", "description": f"A quantity with its unit, converted to {par.unit}."})
@@ -240,7 +240,7 @@ def _type_schema(kinds, par):
 def _kind_schema(kind, par):
     if kind is type(None):
         return {"enum": [None, "none"]}
-    if kind == Array:
+    if kind == reading.Array:
         return {"type": ["array", "string"]}
     if kind in (int, float):
         choices = [choice for choice in par.choices or () if not isinstance(choice, str)]
@@ -253,11 +253,11 @@ def _kind_schema(kind, par):
         return {"type": "string", "format": "path"}
     if typing.get_origin(kind) is typing.Literal:
         return {"enum": list(typing.get_args(kind))}
-    parts = params.items(kind)
+    parts = reading.items(kind)
     if parts is None:
         name = _TYPES.get(typing.get_origin(kind) or kind)
         return {"type": name} if name else {}
-    if typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is not Ellipsis:
+    if reading.is_fixed(kind):
         return {"type": "array", "prefixItems": [_type_schema(part, par) for part in parts],
                 "minItems": len(parts), "maxItems": len(parts)}
     return {"type": "array", "items": _type_schema(parts[0], par)}

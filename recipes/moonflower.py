@@ -11,9 +11,8 @@ DIAMETER = 0.4                      # of the probe, as a fraction of the window
 class Moonflower(PtyScan):
     """Diffraction of a known object in a known, defocused probe.
 
-    All follows from the parameters: a frame is the same on any rank and in any order, and positions lie on
-    object pixels of wavelength x distance / (side of the raw frame x psize).
-    """
+    All follows from the parameters: a frame is the same on any rank and in any order. Positions lie on object
+    pixels of wavelength x distance / (side of the raw frame x psize)."""
 
     num_frames = Par(100)
     shape = Par(128)

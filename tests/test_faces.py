@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptyprep import faces
-from ptyprep.params import Array, Group, Pair, Par, Tree, walk
+from ptyprep.params import Group, Par, Tree, walk
+from ptyprep.reading import Array, Pair
 
 
 class Base(Tree):

@@ -1,0 +1,233 @@
+"""What an input means: text, TOML or NumPy to the value of a type.
+
+>>> [read(text, str | float | Pair | None, unit="m") for text in ("fft", "5 mm", "75um, 50 um", "none")]
+['fft', 0.005, (7.5e-05, 5e-05), None]
+>>> read("1,2,3", float | Pair)
+Traceback (most recent call last):
+ptyprep.errors.ParameterError: must be a number or a pair, got '1,2,3'
+"""
+
+import functools
+import re
+import tokenize
+import types
+import typing
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import ConfigDict, PlainValidator, TypeAdapter
+
+from ptyprep.errors import ParameterError
+
+
+def _array(value):
+    try:
+        array = np.array(value, np.float64)
+    except TypeError as err:         # which pydantic would let through
+        raise ValueError(str(err)) from None
+    array.setflags(write=False)      # a value that is frozen should be so to its last element
+    return array
+
+
+#: A float64 array: given as one, as nested lists, or as the path of a .npy file or a text table.
+Array = Annotated[np.ndarray, PlainValidator(_array)]
+
+#: Two numbers, (rows, columns) or (y, x).
+Pair = tuple[float, float]
+
+
+def read(value, type, unit=None, choices=(), example=1):
+    """The value of a type, from text, TOML, NumPy or Python.
+
+    unit : of its numbers; text such as "75 um" is converted to it.
+    choices : texts that are taken as they are, whatever else they could mean.
+    example : number to show to who gave a wrong unit.
+
+    Raises ParameterError that reads on after "parameter 'psize' ".
+    """
+    number = functools.partial(_number, unit=unit, example=example)
+    try:
+        return _adapter(type).validate_python(_meaning(value, type, choices, number))
+    except ParameterError:
+        raise
+    except ValueError:               # pydantic's, or ours for what pydantic would let pass
+        raise ParameterError(f"must be {with_article(words(type))}, got {value!r}") from None
+
+
+def leaves(value):
+    """The numbers and texts in a value; of an array the extremes, which are enough for limits."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from leaves(part)
+    elif isinstance(value, np.ndarray):
+        known = value[~np.isnan(value)]
+        yield from (known.min().item(), known.max().item()) if known.size else ()
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield value
+
+
+def is_physical(unit):
+    """Whether the unit is one that pint converts."""
+    return unit not in (None, "", "pixel", "pixels", "frame", "frames")
+
+
+# --- types, and their words -------------------------------------------------------------------------
+
+def members(type):
+    """The alternatives of a type: int | None gives (int, NoneType)."""
+    return typing.get_args(type) if typing.get_origin(type) in (typing.Union, types.UnionType) else (type,)
+
+
+def is_fixed(kind):
+    """Whether this is a tuple of so many items."""
+    return typing.get_origin(kind) is tuple and typing.get_args(kind)[-1:] != (Ellipsis,)
+
+
+def items(kind, n=None):
+    """The types of a sequence's n items; None if this is no sequence, or one of another length."""
+    args = typing.get_args(kind)
+    if is_fixed(kind):
+        return args if n in (None, len(args)) else None
+    if (typing.get_origin(kind) or kind) in (tuple, list):
+        return (args[:1] or (Any,)) * (1 if n is None else n)
+    return None
+
+
+_WORDS = {int: "whole number", float: "number", str: "text", Path: "path", bool: "yes/no", dict: "table",
+          Any: "anything", Array: "array"}
+
+
+def words(type):
+    """The alternatives of a type in plain words: int | list[Path] | None gives ["whole number", "list of paths"]."""
+    said = []
+    for kind in members(type):
+        bare = typing.get_origin(kind) or kind
+        if inside := items(kind):
+            word = " or ".join(words(inside[0]))
+            count = len(inside) if is_fixed(kind) else "list of"
+            many = word if word == "yes/no" else f"{word}s"
+            said.append("pair" if count == 2 and word in said else f"{'pair of' if count == 2 else count} {many}")
+        elif bare is typing.Literal:
+            said.append(" or ".join(map(str, typing.get_args(kind))))
+        elif kind is not types.NoneType:
+            said.append(_WORDS.get(kind) or _WORDS.get(bare) or getattr(bare, "__name__", str(kind)))
+    return said
+
+
+def with_article(words):
+    """One of the alternatives: ["text", "number", "array"] gives "text, a number or an array"."""
+    bare = {"text", "anything", "yes/no"}
+    said = [w if w in bare or w[0].isdigit() else f"{'an' if w[0] in 'aeiou' else 'a'} {w}" for w in words]
+    return ", ".join([*said[:-2], " or ".join(said[-2:])])
+
+
+# --- from input to what pydantic checks -------------------------------------------------------------
+
+@functools.cache
+def _adapter(type):
+    return TypeAdapter(type, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _meaning(value, type, choices, number):
+    """What text, NumPy or a quantity means to a type; anything else as it came. ValueError for what never fits."""
+    kinds = members(type)
+    if isinstance(value, np.ndarray | np.generic) and Array not in kinds:
+        value = value.tolist()
+    if hasattr(value, "magnitude") and hasattr(value, "units"):         # a pint quantity
+        value = f"{value.magnitude} {value.units}"
+    only_path = str not in kinds and (Path in kinds or Array in kinds)
+    if isinstance(value, str):
+        if kinds == (str,) or value in choices and not only_path:
+            return value
+        if types.NoneType in kinds and value.strip() in ("none", "None"):
+            return None
+    if only_path and isinstance(value, str | PurePath):
+        return _file(value, kinds)
+    if isinstance(value, str):
+        return _text(value, kinds, choices, number)
+    if isinstance(value, list | tuple):
+        return _sequence(value, kinds, choices, number) or value
+    if isinstance(value, bool) and bool not in kinds and Any not in kinds:
+        raise ValueError("yes/no is not a number")
+    return value
+
+
+def _file(value, kinds):
+    """A path, or the array that is there."""
+    if not str(value):
+        raise ValueError("an empty path")
+    path = Path(value).expanduser()
+    if Array not in kinds:
+        return path
+    try:
+        return np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+    except (OSError, ValueError) as err:
+        raise ParameterError(f"cannot be read from {str(path)!r}: {getattr(err, 'strerror', None) or err}") from None
+
+
+_BOOL = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _text(text, kinds, choices, number):
+    """Text as the command line, TOML and a keyword give it: yes or no, else a sequence, else a number, else text."""
+    word, free, numeric = text.strip().lower(), str in kinds, int in kinds or float in kinds
+    if bool in kinds and word in _BOOL and not (numeric and word in ("0", "1")):
+        return _BOOL[word]
+    if "," in text or not (free or numeric):
+        values = _sequence([part.strip() for part in text.split(",")] if word else [], kinds, choices, number)
+        if values is not None and not (free and any(isinstance(v, str) for v in values)):
+            return values
+    return number(text, free) if numeric else text
+
+
+def _sequence(values, kinds, choices, number):
+    """What the values mean to the first sequence with so many items; None if there is none."""
+    parts = next((parts for kind in kinds if (parts := items(kind, len(values))) is not None), None)
+    return None if parts is None else [_meaning(v, t, choices, number) for v, t in zip(values, parts)]
+
+
+_QUANTITY = re.compile(r"""\s*([-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?:inf|nan)(?![a-z])))   # a number
+                           \s*([^\W\d_][^()]*|[°%].*)?                                              # a unit""", re.X)
+
+
+def _number(text, free, unit, example):
+    """A number in this unit; text that is neither number nor quantity stays text, as any does where text is free."""
+    if not (match := _QUANTITY.fullmatch(text)):
+        return text
+    digits, given = match[1], (match[2] or "").strip()
+    number = int(digits) if digits.lstrip("+-").isdigit() else float(digits)
+    if given in ("", unit):
+        return number
+    if not is_physical(unit):
+        return text
+    from pint.errors import PintError
+    units = _registry()
+    try:
+        quantity = units.Quantity(number, given)
+        if quantity.is_compatible_with(unit):
+            return float(f"{quantity.m_as(unit):.15g}")          # so that 75 um is 7.5e-05
+    # pint's parser lets these out at "m/0", "m/", "m**m", "m 5" and "m{"
+    except (PintError, ArithmeticError, AssertionError, TypeError, ValueError, tokenize.TokenError):
+        if free:
+            return text
+        raise ParameterError(f"must be in {unit}, got {text!r}: no unit {given!r} is known") from None
+    raise ParameterError(f"must be {_dimension(units, unit)} such as '{example:g} {unit}', "
+                         f"got '{number:g} {given}' ({_dimension(units, given)})")
+
+
+@functools.cache
+def _registry():
+    import pint
+    return pint.UnitRegistry()
+
+
+_DIMENSIONS = {"m": "a length", "eV": "an energy", "s": "a time", "rad": "an angle", "Hz": "a frequency",
+               "kg": "a mass", "K": "a temperature", "A": "a current", "V": "a voltage", "m**2": "an area",
+               "Pa": "a pressure", "1/m": "an inverse length", "m/s": "a speed", "J/m**2": "an energy per area"}
+
+
+def _dimension(units, unit):
+    size = units.Unit(unit).dimensionality
+    return next((word for known, word in _DIMENSIONS.items() if units.Unit(known).dimensionality == size),
+                f"a quantity in {unit}")
