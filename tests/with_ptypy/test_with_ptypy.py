@@ -75,11 +75,11 @@ class Overflowing(Shadowed):
 @pytest.mark.parametrize("save", ["append", "link"])
 @pytest.mark.parametrize("recipe", [Moonflower, Shadowed, Overflowing])
 def test_ptypy_reads_the_scan_that_was_simulated(recipe, save, ptypy, tmp_path):
-    prepare(recipe, tmp_path / "scan.ptyd", frames=5, save=save, num_frames=23, frame=80, shape=64,
+    prepare(recipe, tmp_path / "scan.ptyd", frames=5, save=save, num_frames=23, detector=80, shape=64,
             density=0.3, seed=4, add_poisson_noise=False, psize=(1e-4, 2e-4), distance=3, energy=8, label="sunflower")
     read = ptypy("read", tmp_path / "scan.ptyd", "--frames", "7")
 
-    truth = recipe(num_frames=23, frame=80, density=0.3, seed=4).truth()
+    truth = recipe(num_frames=23, detector=80, density=0.3, seed=4).truth()
     steps = scan_positions(23, step=0.3 * 0.4 * 80)
     region = np.s_[:, 8:72, 8:72]                # 80 // 2 - 64 // 2 = 8: the axis comes to pixel 64 // 2
     frames = np.round(diffract(truth["probe"], truth["object"], truth["origin"] + steps))[region]
