@@ -1,12 +1,12 @@
 """What travels: a batch of prepared frames, what all of them share, and the package for an engine."""
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
 
-class Signal(str, Enum):
+class Signal(StrEnum):
     """What `auto` says when it has no frames to give: wait for more, or the end of the scan."""
     WAIT = "msg1"
     EOS = "msgEOS"
@@ -36,10 +36,9 @@ class Meta(Mapping):
     distance: float
 
     def __getitem__(self, key):
-        try:
-            return getattr(self, key)
-        except AttributeError:
-            raise KeyError(key) from None
+        if key not in iter(self):       # a method is no item
+            raise KeyError(key)
+        return getattr(self, key)
 
     def __iter__(self):
         return (f.name for f in fields(self))

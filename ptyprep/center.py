@@ -4,6 +4,9 @@ import numpy as np
 from ptyprep.errors import FrameError
 
 HOT = 4.0       # a pixel this many times brighter than its third-brightest neighbour is a fault, not light
+BOX = 5         # pixels along each side of the neighbourhood that noise is averaged over
+DARK = 0.01     # this part of the brightest light, and NOISE standard deviations, are background
+NOISE = 5.0
 ROUNDS = 100
 
 
@@ -13,10 +16,9 @@ def find_center(total, counted):
     total : (h, w) counts added up over frames, bad pixels left out
     counted : (h, w) frames in which the pixel was good; 0 where it never was
 
-    The mean pattern, freed of single hot pixels and of its background, is weighed inside the
-    largest window that is symmetric about the current estimate, using only pixels whose mirror
-    image is good too; then again about the result, until it stays. So neither the frame's edge nor
-    a gap or a beam stop pulls at the centre.
+    The mean pattern is freed of single hot pixels, of its noise and of its background. Then only light whose
+    mirror image about the estimate is a good pixel of the frame is weighed, and the estimate moved, until nothing
+    pulls at it. So neither the frame's edge nor a gap or a beam stop does.
 
     Raises FrameError when there is no light.
 
@@ -27,37 +29,72 @@ def find_center(total, counted):
     good = counted > 0
     if not good.any():
         raise FrameError("no centre can be found: every pixel is masked; set center=row,col")
-    light = np.where(good, total, 0.0) / np.maximum(counted, 1)
-    light = np.minimum(light, HOT * _third_brightest_neighbour(light) + 1)
-    light = np.where(good, np.clip(light - np.median(light[good]), 0, None), 0.0)
+    light = _above_background(np.where(good, total, 0.0) / np.maximum(counted, 1), good)
     if not light.any():
         raise FrameError("no centre can be found: the sampled frames hold no light above their background; "
                          "set center=row,col")
-    center = _balance(light, np.indices(light.shape))
+    at = np.argwhere(light)
+    weight = light[tuple(at.T)]
+
+    def pull(middle):
+        """How far from `middle` [half pixel, so that mirror = middle - index] the balance is [pixel]."""
+        mirror = middle - at
+        fair = ((mirror >= 0) & (mirror < good.shape)).all(axis=1)
+        fair[fair] = good[tuple(mirror[fair].T)]
+        if not fair.any():
+            return np.zeros(2)
+        return weight[fair] @ at[fair] / weight[fair].sum() - middle / 2
+
+    return _where_nothing_pulls(pull, np.round(2 * (weight @ at) / weight.sum()).astype(int))
+
+
+def _where_nothing_pulls(pull, middle):
+    """The zero of `pull` near `middle` [half pixel], as (row, col) [pixel].
+
+    Behind a gap or an edge the pull is weak, so following it would stop early: it is the sign that counts.
+    """
     for _ in range(ROUNDS):
-        moved = _balance_about(light, good, center)
-        if np.allclose(moved, center, atol=1e-3):
+        step = np.round(2 * pull(middle)).astype(int)
+        if not step.any():
             break
-        center = moved
-    return tuple(float(c) for c in moved)
+        middle = middle + step
+    found = middle / 2
+    for _ in range(3):                                  # each axis moves the other a little
+        for axis in (0, 1):
+            force = pull(middle)[axis]
+            for _ in range(ROUNDS):
+                beyond = middle + int(np.sign(force)) * (np.arange(2) == axis)
+                next_force = pull(beyond)[axis]
+                if force * next_force <= 0:
+                    break
+                middle, force = beyond, next_force
+            part = force / (force - next_force) if force != next_force else 0.0
+            found[axis] = (middle + part * (beyond - middle))[axis] / 2
+    return tuple(round(float(c), 6) for c in found)
 
 
-def _balance(light, at):
-    return np.array([(a * light).sum() for a in at]) / light.sum()
+def _above_background(light, good):
+    """Light (h, w) without hot pixels and background; 0 where small boxes hold no more than noise."""
+    least = light[light > 0].min(initial=np.inf)        # a lone photon is no hot pixel
+    light = np.minimum(light, HOT * _third_brightest_neighbour(light) + least)
+    smooth = np.where(good, _box(light * good) / np.maximum(_box(good), 1), 0.0)
+    steps = smooth[:, BOX:] - smooth[:, :-BOX]
+    steps = np.abs(steps[good[:, BOX:] & good[:, :-BOX]])
+    noise = 1.05 * np.median(steps) if steps.size else 0.0      # standard deviation of one end: 1.48 / sqrt(2)
+    dark = np.percentile(smooth[good], 10)
+    cut = dark + max(DARK * (smooth.max() - dark), NOISE * noise)
+    return np.where(good & (smooth > cut), np.clip(light - cut, 0, None), 0.0)
 
 
-def _balance_about(light, good, center):
-    """Centre of mass in the largest window symmetric about `center` (to the nearest half pixel)."""
-    middle = np.round(2 * np.asarray(center)).astype(int)      # in half pixels, so that mirror = middle - index
-    cuts = []
-    for m, n in zip(middle, light.shape):
-        reach = min(m, 2 * (n - 1) - m)
-        cuts.append(slice((m - reach + 1) // 2, (m + reach) // 2 + 1))
-    light, good = light[tuple(cuts)], good[tuple(cuts)]
-    both = light * good[::-1, ::-1]
-    if not both.any():
-        return np.asarray(center)
-    return _balance(both, np.indices(both.shape)) + [c.start for c in cuts]
+def _box(values):
+    """The sum over the `BOX` x `BOX` pixels around each pixel, those beyond the edge being 0."""
+    for axis in (0, 1):
+        n = values.shape[axis]
+        before = [(0, 0)] * 2
+        before[axis] = (BOX // 2 + 1, BOX // 2)
+        sums = np.cumsum(np.pad(np.asarray(values, float), before), axis=axis)
+        values = np.take(sums, np.arange(BOX, n + BOX), axis) - np.take(sums, np.arange(n), axis)
+    return values
 
 
 def _third_brightest_neighbour(light):

@@ -1,44 +1,57 @@
 """The command line: `ptyprep prepare`, `recipes`, `params`, `show`."""
 import json
 import logging
+import os
 import sys
 import time
 import tomllib
 from pathlib import Path
 
 import click
-import numpy as np
 from tqdm import tqdm
 
 from ptyprep import __version__, faces, registry
 from ptyprep.errors import ParameterError, PeerError, PtyprepError
+from ptyprep.mpi import room
 from ptyprep.params import walk
 from ptyprep.show import plan_text, show_text
 
 SPECIAL = {"dfile"}         # given by -o instead
+PATIENCE = 5                # seconds that a rank waits for rank 0 to say what is wrong
 
 
 class PrepareCommand(click.Command):
-    """`prepare`, whose options are the parameters of the recipe named in its first argument."""
+    """`prepare`, whose options are the parameters of the recipe that is named among its arguments."""
 
     def parse_args(self, ctx, args):
-        words = [a for a in args if not a.startswith("-")]
-        if args and not args[0].startswith("-"):
-            cls = registry.recipe(args[0], words[1] if args[0] == "auto" and len(words) > 1 else None)
-            ctx.obj = cls
-            fixed = [p for p in self.params if not getattr(p, "of_recipe", False)]
-            self.params = fixed + [_option(name, par) for name, par in walk(cls) if name not in SPECIAL]
+        fixed = [p for p in self.params if not getattr(p, "of_recipe", False)]
+        recipe, source = self._words(ctx, fixed, args)
+        self.params = fixed
+        if recipe is not None:
+            ctx.obj = registry.recipe(recipe, source)
+            self.params = fixed + [_option(name, par) for name, par in walk(ctx.obj) if name not in SPECIAL]
         return super().parse_args(ctx, args)
+
+    def _words(self, ctx, fixed, args):
+        """(RECIPE, SOURCE) among arguments whose options are not known before RECIPE is."""
+        if args and not args[0].startswith("-") and args[0] != "auto":
+            return args[0], None
+        options = {name: par for module in registry.installed() for name, par in walk(registry.recipe(module))}
+        self.params = fixed + [_option(name, par) for name, par in options.items() if name not in SPECIAL]
+        peek = click.Context(self, parent=ctx.parent, resilient_parsing=True, ignore_unknown_options=True)
+        found = self.make_parser(peek).parse_args(list(args))[0]
+        return [found[k] if isinstance(found.get(k), str) else None for k in ("recipe", "source")]
 
 
 def _option(name, par):
     """A click option for one parameter; all are text that the parameter reads, but flags."""
     help = " ".join(filter(None, [par.doc, f"[{par.unit}]" if par.unit else None,
                                   f"One of {', '.join(map(str, par.choices))}." if par.choices else None,
-                                  None if par.required or par.default is None else f"Default {faces.display(par.default)}."]))
+                                  None if par.required or par.default is None else
+                                  f"Default {faces.display(par.default)}."]))
     names = [f"--{name}/--no-{name}"] if par.kind == "yes/no" else [f"--{name}"]
     kind = {"default": None} if par.kind == "yes/no" else {"metavar": par.kind.upper().replace(" ", "-")}
-    option = click.Option([name.replace(".", "__"), *names], help=help, **kind)
+    option = click.Option([f"of_recipe__{name.replace('.', '__')}", *names], help=help, **kind)
     option.of_recipe, option.dotted = True, name
     return option
 
@@ -55,14 +68,14 @@ class Errors(click.Group):
             _say("interrupted; finished chunks are kept, --resume continues")
             _end(130)
         except click.UsageError as err:
-            if _speaks():
-                err.show()
+            _give_way()
+            err.show()
             sys.exit(2)
         except PtyprepError as err:
             if "--debug" in sys.argv:
                 raise
             _say("\n".join([str(err), *getattr(err, "__notes__", [])]))
-            sys.exit(1)
+            _end(1)
         except BrokenPipeError:
             sys.exit(0)
         except Exception as err:    # noqa: BLE001  a fault of a recipe or of ours: named, and the other ranks freed
@@ -133,7 +146,8 @@ def _run(scan):
     if root:
         seconds = time.monotonic() - began
         n = scan.frames_done
-        click.echo(f"{scan.p.dfile}: {n} frames of {scan.meta.shape[0]} x {scan.meta.shape[1]} pixels in {seconds:.1f} s "
+        h, w = scan.meta.shape
+        click.echo(f"{scan.p.dfile}: {n} frames of {h} x {w} pixels in {seconds:.1f} s "
                    f"({(n - done) / max(seconds, 1e-9):.0f} frames/s)"
                    + (f"; {len(scan.bad)} frames could not be read, see info/bad_frames" if scan.bad else ""))
 
@@ -198,22 +212,24 @@ def _default_output(cls, source):
     return f"{Path(out).stem}_prepared.ptyd" if source and Path(out).resolve() == Path(source).resolve() else out
 
 
-def _speaks():
-    """Whether this process is the one that talks to the user: rank 0, known even before MPI is started."""
-    import os
-    return all(os.environ.get(k, "0") == "0" for k in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"))
+def _give_way():
+    """Let rank 0 speak, for what fails there fails everywhere, and the launcher ends all ranks when the first one
+    leaves. Where rank 0 is well, this rank speaks for itself after a while. MPI may not have been started."""
+    if any(os.environ.get(k, "0") != "0" for k in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")):
+        time.sleep(PATIENCE)
 
 
 def _say(text):
-    if _speaks():
-        click.echo(f"ptyprep: {text}", err=True)
+    _give_way()
+    click.echo(f"ptyprep: {text}", err=True)
 
 
 def _end(code):
     """Leave, and take the other ranks along: they may be waiting for this one."""
-    from ptyprep.mpi import room
     sys.stderr.flush()
-    try:
-        room().abort(code)
-    except PeerError:
-        sys.exit(code)
+    if "mpi4py.MPI" in sys.modules:     # else the launcher ends them
+        try:
+            room().abort(code)
+        except PeerError:
+            pass
+    sys.exit(code)

@@ -171,10 +171,7 @@ class Encoder:
         return {}
 
     def encode(self, frames):
-        """The compressed chunk of each frame (n, h, w): bytes that `write_direct_chunk` takes.
-
-        Equal neighbours, as masks are, are compressed once.
-        """
+        """The compressed chunk of each frame (n, h, w): bytes that `write_direct_chunk` takes."""
         return in_threads(self._one, np.ascontiguousarray(frames), self.threads)
 
     def _one(self, frame):

@@ -28,6 +28,6 @@ def photon_energy_of_electrons(energy):
     E_photon = sqrt(E (E + 2 m c²)), from λ = h / p and p² c² = E² + 2 E m c²; m c² = 510.99895069 keV (CODATA 2022).
 
     >>> round(photon_energy_of_electrons(300.0), 3)
-    629.77
+    629.761
     """
     return float(np.sqrt(energy * (energy + 2 * 510.99895069)))

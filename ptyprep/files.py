@@ -16,14 +16,19 @@ class FileScan(PtyScan):
 
     class positions(Group):
         """Where the positions are, and how they lie. Positions are those of the illumination on the object."""
-        file: Path | None = Par(None, level=0, doc="HDF5 file, text or CSV table, or .npy array (n, 2) with the positions; "
+        file: Path | None = Par(None, level=0,
+                                doc="HDF5 file, text or CSV table, or .npy array (n, 2) with the positions; "
                                                    "none for the file of the frames.")
-        slow_key: str | None = Par(None, level=0, doc="Dataset of the slow axis (y), or the name or number of its column.")
+        slow_key: str | None = Par(None, level=0,
+                                   doc="Dataset of the slow axis (y), or the name or number of its column.")
         slow_multiplier: float | None = Par(None, doc="What makes metres of the slow axis; instead of a unit.")
-        slow_index: int | None = Par(None, ge=0, level=2, doc="Column of the slow axis in a dataset that holds several.")
-        fast_key: str | None = Par(None, level=0, doc="Dataset of the fast axis (x), or the name or number of its column.")
+        slow_index: int | None = Par(None, ge=0, level=2,
+                                     doc="Column of the slow axis in a dataset that holds several.")
+        fast_key: str | None = Par(None, level=0,
+                                   doc="Dataset of the fast axis (x), or the name or number of its column.")
         fast_multiplier: float | None = Par(None, doc="What makes metres of the fast axis; instead of a unit.")
-        fast_index: int | None = Par(None, ge=0, level=2, doc="Column of the fast axis in a dataset that holds several.")
+        fast_index: int | None = Par(None, ge=0, level=2,
+                                     doc="Column of the fast axis in a dataset that holds several.")
         unit: str | None = Par(None, doc="Unit of the readings. None: as the file says, else metres.")
         swap: bool = Par(False, doc="Exchange slow and fast; done first.")
         flip_y: bool = Par(False, doc="Change the sign of y: for sample motion, or a motor that runs the other way.")
@@ -52,8 +57,9 @@ class FileScan(PtyScan):
             return recorded
         mask = _mask_in(group.file, group.key) != 0
         mask = ~mask if group.invert else mask
-        if recorded is not None and mask.shape != recorded.shape:
-            raise SourceError(f"{group.file}: the mask has shape {mask.shape}, the frames have {recorded.shape}")
+        if self.source is not None and mask.shape != tuple(self.source.shape[-2:]):
+            raise SourceError(f"{group.file}: the mask has shape {mask.shape}, the frames have "
+                              f"{self.source.shape[-2:]}")
         return mask if recorded is None else mask & (np.asarray(recorded) > 0)
 
     def needs(self):
@@ -68,9 +74,10 @@ class FileScan(PtyScan):
         if path is None:
             return None
         if not path.is_file():
-            raise PositionError(f"{path}: no such file; positions.file should name an HDF5 file, a table or a .npy array")
+            raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; positions.file should name "
+                                f"an HDF5 file, a table or a .npy array")
         if path.suffix == ".npy":
-            columns, units = _columns(np.load(path, allow_pickle=False), path), {}
+            columns, units = _columns(_npy(path), path), {}
         elif is_hdf5(path):
             return self._from_hdf5(path)
         else:
@@ -84,7 +91,8 @@ class FileScan(PtyScan):
         keys = [p.slow_key, p.fast_key]
         if keys == [None, None]:
             lower = {name.lower(): name for name in columns}
-            keys = next(([lower[a], lower[b]] for a, b in (("y", "x"), ("slow", "fast")) if {a, b} <= lower.keys()), None)
+            known = (("y", "x"), ("slow", "fast"))
+            keys = next(([lower[a], lower[b]] for a, b in known if {a, b} <= lower.keys()), None)
             if keys is None and len(columns) == 2:
                 keys = list(columns)
                 self._note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
@@ -122,8 +130,8 @@ class FileScan(PtyScan):
         given = self.p.positions.unit
         if multiplier is not None:
             if given:
-                raise ParameterError(f"positions.unit={given!r} and a multiplier {multiplier:g} were both given: leave out "
-                                     f"one of them")
+                raise ParameterError(f"positions.unit={given!r} and a multiplier {multiplier:g} were both given: leave "
+                                     f"out one of them")
             return multiplier
         if not given and not recorded:
             self._note(f"{where} has no unit and is taken as metres")
@@ -140,11 +148,18 @@ def _columns(array, path):
     return {str(i): column for i, column in enumerate(array.T.astype(float))}
 
 
+def _npy(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
+
+
 def _mask_in(path, key):
     if not path.is_file():
         raise SourceError(f"{path}: no such file; mask.file should name an HDF5 or .npy file")
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return _npy(path)
     with open_hdf5(path) as file:
         if key is None:
             flat = [name for name in _datasets(file) if file[name].ndim == 2]

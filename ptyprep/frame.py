@@ -76,7 +76,7 @@ class FramePlan:
             raise FrameError(f"rebin={rebin} does not divide the region {region} [pixel]: set shape={fit}, "
                              f"or another rebin")
         center = center_of(raw, center)
-        if not all(-0.5 <= c <= n - 0.5 for c, n in zip(center, raw)):
+        if not all(-0.5 <= c < n - 0.5 for c, n in zip(center, raw)):
             raise FrameError(f"center={center} (row, col) lies outside the raw frame of {raw} pixels: expected "
                              f"rows 0 to {raw[0] - 1} and columns 0 to {raw[1] - 1}")
         transpose, flipud, fliplr = orientation_flags(orientation)
@@ -157,10 +157,11 @@ class FramePlan:
             parts = [padded[..., i::b, j::b] for i in range(b) for j in range(b)]
             total = parts[0].astype(float if self.mean else self.dtype(frames.dtype))
             for part in parts[1:]:
-                before = total.copy() if total.dtype == frames.dtype and total.dtype.kind == "u" else None
+                before = total.copy() if total.dtype == frames.dtype and total.dtype.kind in "iu" else None
                 total += part
                 if before is not None:
-                    total[total < before] = np.iinfo(total.dtype).max
+                    total[(total < before) & (part > 0)] = np.iinfo(total.dtype).max
+                    total[(total > before) & (part < 0)] = np.iinfo(total.dtype).min
             padded = total / b**2 if self.mean else total
         return self._orient(padded)
 

@@ -114,7 +114,8 @@ class World:
         if told:
             raise PeerError(told)
         packed = self._bcast(packed)
-        return value if self.is_root else pickle.loads(packed)      # noqa: S301  from our own rank 0
+        with self.together("taking a value from rank 0"):
+            return value if self.is_root else pickle.loads(packed)      # noqa: S301  from our own rank 0
 
     @contextmanager
     def together(self, what):
@@ -162,15 +163,18 @@ class World:
         with self.together("dealing pieces to the ranks"):
             if self.is_root:
                 pieces = make()
+                if len(pieces) != self.size:
+                    raise ValueError(f"{len(pieces)} pieces for {self.size} ranks")
                 packed = [pickle.dumps(p, protocol=5) for p in pieces]
         sizes = self.comm.bcast([len(p) for p in packed])
         if self.is_root:
             for rank in range(1, self.size):
                 self._send(np.frombuffer(packed[rank], np.uint8), rank)
-            return pieces[0]
-        mine = np.empty(sizes[self.rank], np.uint8)
-        self._receive(mine, 0)
-        return pickle.loads(mine.data)      # noqa: S301  from our own rank 0
+        else:
+            mine = np.empty(sizes[self.rank], np.uint8)
+            self._receive(mine, 0)
+        with self.together("taking a piece from rank 0"):
+            return pieces[0] if self.is_root else pickle.loads(mine.data)      # noqa: S301  from our own rank 0
 
     def neighbours(self):
         from mpi4py import MPI

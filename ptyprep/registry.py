@@ -59,7 +59,7 @@ def recipe(name, path=None):
         except ModuleNotFoundError as err:
             raise RecipeError(f"no module {module!r} for recipe {name!r} ({err}); expected module:Class") from err
     close = difflib.get_close_matches(name, installed(), 1)
-    raise RecipeError(f"no recipe {name!r}{f'; did you mean {close[0]!r}?' if close else ''} Installed are "
+    raise RecipeError(f"no recipe {name!r}{f'; did you mean {close[0]!r}?' if close else '.'} Installed are "
                       f"{', '.join(installed())}; or give auto, module:Class or ./file.py:Class")
 
 
@@ -103,6 +103,6 @@ def _understanding(path):
     found = [r for r in recipes if r.understands(Path(path))]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(r.recipe_name for r in found)
-    raise RecipeError(f"{path}: {f'recipes {names} all read it; name one' if found else 'no installed recipe reads it; '}"
-                      f"{'' if found else 'name one of ' + ', '.join(installed())}")
+    if found:
+        raise RecipeError(f"{path}: recipes {', '.join(r.recipe_name for r in found)} all read it; name one")
+    raise RecipeError(f"{path}: no installed recipe reads it; name one of {', '.join(installed())}")

@@ -14,7 +14,7 @@ from ptyprep.center import find_center
 from ptyprep.codec import Encoder
 from ptyprep.correct import believable, photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
-from ptyprep.frame import CENTERS, FramePlan, whole
+from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, load_readable
 from ptyprep.mpi import room, share
 from ptyprep.params import Array, Par, Tree, Values
@@ -75,13 +75,14 @@ class PtyScan(Tree):
                           doc="A frame that cannot be read: stop, leave it out, or keep its place with weight 0. "
                               "None is ever shifted.")
     compression: str = Par("portable", choices=Encoder.choices,
-                           doc="Of frames: portable (every HDF5 reader), bslz4 (fast; readers need hdf5plugin) or none.")
+                           doc="Of frames: portable (every HDF5 reader), bslz4 (fast; readers need hdf5plugin) or "
+                               "none.")
     overwrite: bool = Par(False, level=0, doc="Replace an existing output.")
     resume: bool = Par(False, doc="Continue an interrupted preparation.")
     threads: int | None = Par(None, ge=1, doc="Threads of each rank. None: its part of the node's processors.")
     load_parallel: str | None = Par("data", choices=("data", "common", "all"), level=2,
-                                    doc="What every rank loads for itself: data, common (positions, weights and common), "
-                                        "all; none: root loads everything and hands it out.")
+                                    doc="What every rank loads for itself: data, common (positions, weights and "
+                                        "common), all; none: root loads everything and hands it out.")
     name: str | None = Par(None, level=2, doc="Recipe that these parameters are for; checked where given.")
     experimentID: str | None = Par(None, level=2, doc="Name of the experiment, kept in the file.")     # noqa: N815
     version: float = Par(0.1, level=2, doc="Version of the .ptyd format.")
@@ -107,7 +108,7 @@ class PtyScan(Tree):
         self.comm = room(comm)
         self.source = self.positions = self.plan = self.meta = self.sink = None
         self.common, self.notes, self.bad = {}, [], []
-        self.good = self.raw_shape = self.selection = self.threads = None
+        self.good = self.raw_shape = self.selection = self.threads = self._raw_dtype = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._ended = False
 
@@ -208,7 +209,7 @@ class PtyScan(Tree):
         self.positions = self._load_positions()
         self.common = self._shared(self.load_common) or {}
         self.selection = self._select()
-        self.raw_shape = self._find_raw_shape()
+        self.raw_shape, self._raw_dtype = self._find_raw()
         self.good = self._load_weight()
         self._require()
         self._refuse_missing()
@@ -273,6 +274,8 @@ class PtyScan(Tree):
     @property
     def window(self):
         """The raw rows and columns that are read: the region once it is decided, else the whole frame."""
+        if self.raw_shape is None:      # load() is asked for the first frame, to learn its shape
+            return Window(slice(None), slice(None))
         return whole(self.raw_shape) if self.plan is None or self.full_frames else self.plan.window
 
     def cut(self, array):
@@ -303,7 +306,7 @@ class PtyScan(Tree):
             raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
         if p.overwrite and p.resume:
             raise ParameterError("overwrite starts again and resume continues: set one of them")
-        if p.auto_center and p.given("center"):
+        if p.auto_center and p.given("center") and p.center is not None:
             raise ParameterError(f"center={p.center} and auto_center were both given: leave out one of them")
 
     def _load_positions(self):
@@ -317,7 +320,7 @@ class PtyScan(Tree):
         p, counts = self.p, {}
         if self.positions is not None:
             counts["positions"] = len(self.positions)
-        if self.source is not None and self.source.progress()[1]:
+        if self.source is not None and self.comm.from_root(self.source.progress)[1]:
             counts["frames"] = self.source.shape[0]
         wanted = Selection.of(p.frames, num_frames=p.num_frames)
         fewest = min(counts.values(), default=None)
@@ -332,13 +335,22 @@ class PtyScan(Tree):
             self._note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
         return selection
 
-    def _find_raw_shape(self):
-        """(h, w) of a raw frame: from the source, else from the first frame."""
+    def _find_raw(self):
+        """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read."""
         if self.source is not None:
-            return tuple(self.source.shape[-2:])
+            return tuple(self.source.shape[-2:]), self.source.dtype
+        tries = 1 if self.p.bad_frames == "raise" else self.selection.count or SAMPLE
 
-        point = self.selection.first
-        return self.comm.from_root(lambda: Loaded.of(self.load([point]), [point], self.recipe_name).frames.shape[-2:])
+        def first():
+            failure = None
+            for point in self.selection.raw(range(tries)):
+                try:
+                    frames = Loaded.of(self.load([point]), [point], self.recipe_name).frames
+                    return frames.shape[-2:], frames.dtype
+                except SourceError as err:
+                    failure = failure or err
+            raise failure
+        return self.comm.from_root(first)
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)
@@ -352,7 +364,8 @@ class PtyScan(Tree):
     def needs(self):
         """[(parameter, what to set)] without which this scan cannot be prepared: they are never invented."""
         p, needs = self.p, []
-        for name, example in (("energy", "energy='7.2 keV'"), ("distance", "distance='2.1 m'"), ("psize", "psize='75 um'")):
+        for name, example in (("energy", "energy='7.2 keV'"), ("distance", "distance='2.1 m'"),
+                              ("psize", "psize='75 um'")):
             if getattr(p, name) is None:
                 needs.append((name, example))
         if p.center is None and not p.auto_center:
@@ -387,8 +400,8 @@ class PtyScan(Tree):
     def plan_about(self, center):
         p = self.p
         try:
-            return FramePlan.make(self.raw_shape, shape=p.shape, center=center, orientation=p.orientation, rebin=p.rebin,
-                                  mean=p.rebin_mode == "mean")
+            return FramePlan.make(self.raw_shape, shape=p.shape, center=center, orientation=p.orientation,
+                                  rebin=p.rebin, mean=p.rebin_mode == "mean")
         except FrameError as err:
             if "center" in str(err) and p.origin("center") == "detector":
                 raise FrameError(f"{err}. It is what the detector recorded: set center, or auto_center=True") from None
@@ -410,7 +423,8 @@ class PtyScan(Tree):
         """
         n = self.selection.count
         if n is None:
-            n = max(1, self.comm.from_root(lambda: self.check(SAMPLE, self.selection.first))[0])
+            there, _ = self.comm.from_root(self.check, SAMPLE * self.selection.step, self.selection.first)
+            n = max(1, self.selection.reached(self.selection.first + int(there)))
         places = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
         points = [self.selection.first + self.selection.step * int(k) for k in places]
         blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
@@ -439,8 +453,8 @@ class PtyScan(Tree):
             self._note(f"the region reaches beyond the frame by {top} rows above, {bottom} below, {left} columns left, "
                        f"{right} right: weight 0 there")
         if self.p.dfile is not None and len(set(self.plan.shape)) > 1:
-            self._note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy reads "
-                       f"them as {min(self.plan.shape)} x {min(self.plan.shape)}")
+            self._note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy "
+                       f"reads them as {min(self.plan.shape)} x {min(self.plan.shape)}")
 
     def _cut_common(self, value):
         if isinstance(value, np.ndarray) and value.shape[-2:] == self.raw_shape:
@@ -474,10 +488,14 @@ class PtyScan(Tree):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = self._prepared(list(self.selection.raw(share)), self.plan.apply, self.plan.apply_weight, dealt)
-        told = self.comm.each((len(rows), rows.data.dtype.str if len(rows) else None, rows.frame, rows.position, rows.bad))
+        told = self.comm.each((len(rows), rows.data.dtype.str if len(rows) else None, rows.frame, rows.position,
+                               rows.bad))
         before = sum(t[0] for t in told[:self.comm.rank])
         total = sum(t[0] for t in told)
-        dtype = next((t[1] for t in told if t[1]), None)
+        dtype, *others = sorted({t[1] for t in told if t[1]}) or [None]
+        if others:
+            raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
+                              f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
         self.bad += [bad for t in told for bad in t[4]]
         position = np.concatenate([t[3].reshape(-1, 2) for t in told])
         index = np.arange(self._kept, self._kept + total)
@@ -509,7 +527,8 @@ class PtyScan(Tree):
     def _corrected(self, frames, good):
         result = self.correct(frames, good, self.common)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise RecipeError(f"{self.recipe_name}.correct() returned {type(result).__name__}; expected (data, weights)")
+            raise RecipeError(f"{self.recipe_name}.correct() returned {type(result).__name__}; expected (data, "
+                              f"weights)")
         data, weights = result
         data = np.asarray(data)
         good = good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
@@ -530,8 +549,8 @@ class PtyScan(Tree):
             return Loaded.of(self.load(list(points)), points, self.recipe_name)
         except SourceError as err:
             if self.p.bad_frames == "raise":
-                err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes on "
-                             f"without those that cannot be read")
+                err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes "
+                             f"on without those that cannot be read")
                 raise
         return load_readable(self.load, points, self.recipe_name,
                              blank=self._blank if self.p.bad_frames == "mask" else None)
@@ -542,10 +561,7 @@ class PtyScan(Tree):
         return [self._load(list(self.selection.raw(part))) for part in shares]
 
     def _blank(self, example):
-        if example is None and self.source is None:
-            raise SourceError(f"{self.recipe_name}: no frame of this part of the scan can be read, so not even its kind "
-                              f"of number is known; set bad_frames='drop'")
-        return np.zeros(self.window.shape, self.source.dtype) if example is None else np.zeros_like(example)
+        return np.zeros(self.window.shape if example is None else example.shape, self._raw_dtype)
 
     def _region_of(self, stack, what):
         """The region of a stack that comes whole or as the region."""
@@ -553,8 +569,8 @@ class PtyScan(Tree):
             return stack
         if stack.shape[-2:] == self.raw_shape:
             return self.cut(stack)
-        raise RecipeError(f"{self.recipe_name}.load() returned {what} of {stack.shape[-2:]} pixels; expected whole frames "
-                          f"of {self.raw_shape} or the region of {self.window.shape}")
+        raise RecipeError(f"{self.recipe_name}.load() returned {what} of {stack.shape[-2:]} pixels; expected whole "
+                          f"frames of {self.raw_shape} or the region of {self.window.shape}")
 
     def _positions_of(self, loaded):
         if self.positions is not None and loaded.positions is None:

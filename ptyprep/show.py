@@ -23,7 +23,8 @@ def plan_text(scan):
     held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
     rows = [("recipe", scan.recipe_name),
             ("frames", "not known yet" if n is None else f"{n} of {source.shape[0] if source else n}"),
-            ("raw frame", f"{scan.raw_shape[0]} x {scan.raw_shape[1]} pixels, {raw if source else 'kind of number not known yet'}"),
+            ("raw frame", f"{scan.raw_shape[0]} x {scan.raw_shape[1]} pixels, "
+                          f"{raw if source else 'kind of number not known yet'}"),
             ("region", f"{plan.region[0]} x {plan.region[1]} raw pixels" + (
                 "" if p.auto_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
                                          f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
@@ -57,7 +58,7 @@ def show_text(path):
     except SourceError as err:
         if not is_hdf5(path):
             raise
-        return f"{path}: {err}\n\n{_tree(path)}"        # which file it is can be read, though not its frames
+        return f"{err}\n\n{_tree(path)}"        # what is in it can be said, though there are no frames
     n, h, w = source.shape
     rows = [("file", f"{path} ({kind.__doc__.splitlines()[0].rstrip('.')})"),
             ("frames", f"{n} of {h} x {w} pixels, {source.dtype}" + (f", raster {source.grid[0]} x {source.grid[1]}"
@@ -92,9 +93,10 @@ def _prepared_rows(source):
 
 
 def _tree(path):
-    lines = []
+    lines, seen = [], set()
 
     def walk(group, indent):
+        seen.add(group)
         for name in group:
             link = group.get(name, getlink=True)
             to = f" -> {link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else (
@@ -107,13 +109,14 @@ def _tree(path):
             if isinstance(node, h5py.Dataset):
                 lines.append(f"{indent}{name}{to}  {node.dtype} {node.shape if node.shape else _short(node)}")
             else:
-                lines.append(f"{indent}{name}/{to}")
-                if not to or isinstance(link, h5py.ExternalLink):
+                again = node in seen
+                lines.append(f"{indent}{name}/{to}{'  (as above)' if again else ''}")
+                if not again and (not to or isinstance(link, h5py.ExternalLink)):
                     walk(node, indent + "  ")
     with open_hdf5(path) as file:
         walk(file, "  ")
     more = len(lines) - TREE_LINES
-    return "\n".join(lines[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
+    return "\n".join((lines or ["  (an empty file)"])[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
 
 
 def _short(dataset):
@@ -129,9 +132,8 @@ def _table(rows):
 
 
 def _orientation(plan):
-    words = [w for w, on in (("transposed", plan.transpose), ("rows flipped", plan.flipud), ("columns flipped", plan.fliplr))
-             if on]
-    return ", ".join(words) or "as it is"
+    words = (("transposed", plan.transpose), ("rows flipped", plan.flipud), ("columns flipped", plan.fliplr))
+    return ", ".join(word for word, on in words if on) or "as it is"
 
 
 def _values(value):

@@ -20,7 +20,8 @@ from ptyprep.sources.dectris import HC
 
 
 def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression="bslz4", energy=None, distance=None,
-                  psize=None, center=None, pixel_mask=None, triggers=1, announced=None, description="Dectris EIGER2 Si 1M",
+                  psize=None, center=None, pixel_mask=None, triggers=1, announced=None,
+                  description="Dectris EIGER2 Si 1M",
                   virtual=False, saturation=None):
     """Write a scan as the DECTRIS file writer does: `path` is the master, data files stand beside it.
 
@@ -29,8 +30,8 @@ def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression
     links : links in the master (None: one for each data file); those beyond the last file lead nowhere, as in
         a scan that was announced longer than it is
     compression : "bslz4", "lz4" or None
-    energy [keV], distance [m], psize (y, x) [m], center (row, column), pixel_mask (h, w) uint32 bits : what is recorded;
-        None: as the file writer does when nobody told it, 0, and no mask
+    energy [keV], distance [m], psize (y, x) [m], center (row, column), pixel_mask (h, w) uint32 bits : what is
+        recorded; None: as the file writer does when nobody told it, 0, and no mask
     triggers : the frames are triggers x images
     announced : frames announced, None for as many as there are
     virtual : also join the data files in a virtual dataset entry/data/data
@@ -49,7 +50,8 @@ def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression
         with h5py.File(files[-1], "w") as file:
             data = file.create_dataset("entry/data/data", data=part, chunks=(1, h, w), maxshape=(None, h, w), **filters)
             data.attrs.update(image_nr_low=np.uint64(start + 1), image_nr_high=np.uint64(start + len(part)))
-            file["entry"].attrs["NX_class"], file["entry/data"].attrs["NX_class"] = np.bytes_("NXentry"), np.bytes_("NXdata")
+            file["entry"].attrs["NX_class"] = np.bytes_("NXentry")
+            file["entry/data"].attrs["NX_class"] = np.bytes_("NXdata")
     with h5py.File(path, "w") as file:
         data = file.create_group("entry/data")
         for i in range(len(files) if links is None else links):
@@ -136,7 +138,8 @@ def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
     flags = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []
     if flags and os.name == "posix" and os.geteuid() == 0:
         flags.append("--allow-run-as-root")
-    job = subprocess.Popen([launcher, *flags, "-n", str(ranks), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    job = subprocess.Popen([launcher, *flags, "-n", str(ranks), *command], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE,
                            text=True, start_new_session=True, cwd=cwd, env={**os.environ, **(env or {})})
     try:
         out, err = job.communicate(timeout=timeout)
@@ -173,7 +176,8 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
             except Exception as err:    # noqa: BLE001  whatever a recipe does is its report
                 problems.append(f"{check.__doc__}: {type(err).__name__}: {err}")
     if problems:
-        raise RecipeError(f"{recipe.__name__} breaks {len(problems)} of {len(checks)} rules:\n- " + "\n- ".join(problems))
+        raise RecipeError(f"{recipe.__name__} breaks {len(problems)} of {len(checks)} rules:\n- "
+                          + "\n- ".join(problems))
     return done
 
 
@@ -212,7 +216,8 @@ def _order_does_not_matter(recipe, pars, folder, ranks):
     together = scan._load(points).frames
     for order in (points[::-1], [points[-1]], [points[0]]):
         for point, frame in zip(order, scan._load(order).frames):
-            _require(np.array_equal(frame, together[points.index(point)]), f"frame {point} differs when asked for as {order}")
+            _require(np.array_equal(frame, together[points.index(point)]),
+                     f"frame {point} differs when asked for as {order}")
 
 
 def _cut_while_reading(recipe, pars, folder, ranks):
@@ -226,7 +231,8 @@ def _cut_while_reading(recipe, pars, folder, ranks):
     whole = next(recipe({**base, "shape": (h, w), "center": (h // 2, w // 2)}).initialize().batches(2))
     part = next(recipe({**base, "shape": size, "center": center}).initialize().batches(2))
     rows, cols = (slice(c - s // 2, c - s // 2 + s) for c, s in zip(center, size))
-    _require(np.array_equal(part.data, whole.data[:, rows, cols]), "frames differ; does load return the whole raw frame?")
+    _require(np.array_equal(part.data, whole.data[:, rows, cols]),
+             "frames differ; does load return the whole raw frame?")
     _require(np.array_equal(part.weight, whole.weight[:, rows, cols]), "masks differ")
 
 

@@ -21,6 +21,7 @@ class Eiger(FileScan):
     def needs(self):
         needs = super().needs()
         if self.source.electrons and self.p.electron_data is None:
-            needs.insert(0, ("electron_data", f"electron_data=True ({self.source.description} counts electrons: the energy "
+            needs.insert(0, ("electron_data",
+                             f"electron_data=True ({self.source.description} counts electrons: the energy "
                                               f"in the file, {self.p.energy:g} keV, is then their kinetic energy)"))
         return needs

@@ -12,7 +12,8 @@ class Hdf5(FileScan):
     class intensities(Group):
         """Where the frames are."""
         file: Path = Par(source=True, level=0, doc="HDF5 file with the frames.")
-        key: str | None = Par(None, level=0, doc="Dataset (n, h, w) or (rows, columns, h, w). None: the only one there.")
+        key: str | None = Par(None, level=0,
+                              doc="Dataset (n, h, w) or (rows, columns, h, w). None: the only one there.")
 
     def open(self):
         return Hdf5Stack(self.p.intensities.file, self.p.intensities.key)

@@ -14,7 +14,7 @@ class Append(Link):
     def _begin(self, meta, info, chunks):
         pass        # no main file before the end
 
-    def _take_back(self):
+    def _refuse_endless(self, chunks):
         pass
 
     def _close(self, meta, info):

@@ -10,16 +10,18 @@ from ptyprep.sinks.parts import WEIGHTS, Parts, publish, runs, write_main
 
 
 class Link:
-    """Save mode `link`: the links are made first, and parts appear in order under a polling reader.
+    """Save mode `link`: all links are made with the first part, and others appear in order under a polling reader.
 
-    The main file is never opened for writing: a last one with the true count replaces it at the end. Masks are
-    per frame in every chunk, because nobody knows yet whether all will be equal.
+    The main file comes when part 0 is there, because PtyPy cannot open it before, and is never opened for writing:
+    a last one with the true count replaces it at the end. Masks are per frame in every chunk, because nobody knows
+    yet whether all will be equal.
     """
 
     def __init__(self, output, comm, encoder, *, overwrite=False, resume=False):
         self.output, self.comm, self.encoder = Path(output), comm, encoder
         self.overwrite, self.resume = overwrite, resume
         self.parts = Parts(self.output, encoder)
+        self.published = False          # by this run, under the output's name
 
     def ready(self, fingerprint):
         """Refuse what must not be overwritten; (chunks, frames, scan points, bad frames) done by an earlier run."""
@@ -44,7 +46,6 @@ class Link:
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
         if self.comm.is_root and self.parts.folder is not None and not self.parts.finished():
             self.parts.remove()
-            self._take_back()
 
     def _gather(self, pieces):
         """The compressed pieces of all ranks, on root."""
@@ -56,16 +57,19 @@ class Link:
         return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
     def _write(self, batch, columns, meta, info, chunks):
+        self._refuse_endless(chunks)
         if self.parts.folder is None:
             self.parts.begin()
-        if not self.parts.finished():
-            self._begin(meta, info, chunks)
         self.parts.write(batch, batch.data.shape[1:], batch.data.dtype, columns)
+        if not self.published:
+            self._begin(meta, info, chunks)
 
-    def _begin(self, meta, info, chunks):
+    def _refuse_endless(self, chunks):
         if chunks is None:
             raise OutputError(f"{self.output}: save='link' makes its links first and must know how many frames come; "
                               f"set num_frames, or save='append'")
+
+    def _begin(self, meta, info, chunks):
         self._publish(meta, info, chunks, replace=self.overwrite or self.resume)
         self._remove_other_runs()
 
@@ -78,14 +82,12 @@ class Link:
             for n in range(count):
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
         publish(write_main(self.output, meta, info, links), self.output, replace=replace)
+        self.published = True
 
     def _remove_other_runs(self):
         for folder in runs(self.output):
             if folder != self.parts.folder:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _take_back(self):
-        self.output.unlink(missing_ok=True)
 
 
 def encode_masks(masks):

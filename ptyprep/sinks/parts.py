@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+from glob import escape
 from pathlib import Path
 
 import h5py
@@ -46,6 +47,7 @@ class Parts:
             raise OutputError(f"{self.output}: the folder {folder} does not exist; make it first")
         if self.output.is_dir():
             raise OutputError(f"{self.output} is a folder; name a .ptyd file")
+        self._refuse_source()
         left = unfinished(self.output)
         if resume and left:
             return self._continue(left[-1])
@@ -54,6 +56,13 @@ class Parts:
         if not overwrite:
             refuse_existing(self.output)
         return 0, 0, 0, []
+
+    def _refuse_source(self):
+        """Not even `overwrite` may replace the data that are read."""
+        read = [told.removeprefix("source ") for told in self.fingerprint if told.startswith("source ")]
+        for file in read:
+            if self.output.exists() and self.output.samefile(file):
+                raise OutputError(f"{self.output} is the file that is read; name another output")
 
     def _continue(self, folder):
         before, now = _state(folder / RUN_FILE)["fingerprint"], self.fingerprint
@@ -139,8 +148,9 @@ def refuse_existing(output):
 
 def runs(output):
     """The run folders of an output, oldest first."""
-    return sorted((p.parent for p in output.parent.glob(f"{output.stem}.*/{RUN_FILE}") if _state(p)["output"] == output.name),
-                  key=lambda p: (p / RUN_FILE).stat().st_mtime)
+    found = output.parent.glob(f"{escape(output.stem)}.*/{RUN_FILE}")
+    return [p.parent for p in sorted((p for p in found if _state(p)["output"] == output.name),
+                                     key=lambda p: p.stat().st_mtime)]
 
 
 def unfinished(output):
@@ -149,36 +159,44 @@ def unfinished(output):
 
 def _state(path):
     try:
-        return json.loads(path.read_text())
+        state = json.loads(path.read_text())
     except (OSError, ValueError):
-        return {"output": None, "finished": True}
+        state = None
+    ours = isinstance(state, dict) and {"output", "finished", "fingerprint"} <= state.keys()
+    return state if ours else {"output": None, "finished": True}
 
 
 def publish(temporary, path, *, replace=True):
     """Give a finished file its name, at once and for good.
 
-    Raises OutputError when `replace` is False and the name is taken meanwhile.
+    Raises OutputError when `replace` is False and the name is taken meanwhile; the temporary file is gone then.
     """
     with writing(path):
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            try:
-                os.link(temporary, path)        # unlike a rename it fails where the name is taken
-                os.unlink(temporary)
-            except FileExistsError:
-                raise
-            except OSError as err:
-                if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP) or path.exists():
-                    raise
-                os.replace(temporary, path)     # a file system without hard links
+        try:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _link(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _link(temporary, path):
+    try:
+        os.link(temporary, path)        # unlike a rename it fails where the name is taken
+        os.unlink(temporary)
+    except OSError as err:
+        if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP) or path.exists():
+            raise
+        os.replace(temporary, path)     # a file system without hard links
 
 
 class writing:

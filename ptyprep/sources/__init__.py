@@ -75,8 +75,8 @@ def layout_of(path):
                               f"name a recipe instead of auto")
         if found:
             return found[0]
-    raise SourceError(f"{path}: not a file that is understood; expected one of "
-                      f"{', '.join(c.__doc__.splitlines()[0].rstrip('.') for c in LAYOUTS + CONTAINERS)}")
+    what = "not a file that is understood" if path.stat().st_size else "an empty file"
+    raise SourceError(f"{path}: {what}; expected a DECTRIS master, CXI or .ptyd file, another HDF5 file with a stack of frames, or a .npy array")
 
 
 def open_frames(path, key=None, *, threads=1):

@@ -14,7 +14,8 @@ class ArrayFrames:
     def __init__(self, frames, name="array"):
         if getattr(frames, "ndim", 0) not in (3, 4) or frames.dtype.kind not in "biuf":
             raise SourceError(f"{name}: {getattr(frames, 'dtype', type(frames).__name__)} of shape "
-                              f"{getattr(frames, 'shape', None)}; expected real numbers (n, h, w) or (rows, cols, h, w)")
+                              f"{getattr(frames, 'shape', None)}; expected real numbers (n, h, w) or "
+                              f"(rows, cols, h, w)")
         self.grid = frames.shape[:2] if frames.ndim == 4 else None
         self.frames = frames.reshape(-1, *frames.shape[-2:])
         self.shape, self.dtype = self.frames.shape, frames.dtype

@@ -20,7 +20,9 @@ class CxiFile(Hdf5Stack):
 
     def __init__(self, path, key=None):
         with open_hdf5(path) as file:
-            key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), FRAMES[0])
+            key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), None)
+            if key is None:
+                raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}")
         super().__init__(path, key)
         with open_hdf5(path) as file:
             self._read_geometry(file)
@@ -36,8 +38,10 @@ class CxiFile(Hdf5Stack):
         detector = "entry_1/instrument_1/detector_1"
         energy = scalar(file, "entry_1/instrument_1/source_1/energy")
         wavelength = scalar(file, "entry_1/instrument_1/source_1/wavelength")
-        joule = energy[0] if energy and energy[0] > 0 else HC / wavelength[0] if wavelength and wavelength[0] > 0 else None
-        if joule is not None and np.isfinite(joule):
+        joule = energy[0] if energy else 0
+        if not joule > 0 and wavelength and wavelength[0] > 0:
+            joule = HC / wavelength[0]
+        if joule > 0 and np.isfinite(joule):
             self.recorded["energy"] = joule / KEV
         distance = scalar(file, f"{detector}/distance")
         if distance and np.isfinite(distance[0]) and distance[0] > 0:
@@ -49,7 +53,7 @@ class CxiFile(Hdf5Stack):
         if isinstance(mask, h5py.Dataset):
             if mask.shape != self.shape[1:]:
                 raise SourceError(f"{self.path}: {detector}/mask has shape {mask.shape}, expected {self.shape[1:]}")
-            self.mask = (mask[()] & ~np.asarray(GOOD_BITS, mask.dtype)) == 0 if mask.dtype.kind in "iu" else mask[()] == 0
+            self.mask = (mask[()].astype(np.int64) & ~GOOD_BITS) == 0
         self.translation = self._translation(file)
         self.fast, self.slow = self._axes(file.get(f"{detector}/basis_vectors"))
         corner = file.get(f"{detector}/corner_position")

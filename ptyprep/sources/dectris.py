@@ -40,11 +40,11 @@ class DectrisMaster(Hdf5Stack):
             return False
         with open_hdf5(path) as file:
             data = file.get("entry/data")
-            return isinstance(data, h5py.Group) and SPECIFIC in file and any(k.startswith("data_") for k in data)
+            return SPECIFIC in file and bool(_data_names(data))
 
     def _find_frames(self, file):
         data = file.get("entry/data")
-        names = sorted(k for k in data or () if k.startswith("data_"))
+        names = _data_names(data)
         if not names:
             raise SourceError(f"{self.path}: no entry/data/data_000001 and so on; expected a DECTRIS master file, "
                               f"found {', '.join(file) or 'an empty file'}")
@@ -59,15 +59,17 @@ class DectrisMaster(Hdf5Stack):
         pieces, start = [], 0
         for part in found[:written[-1] + 1]:
             if isinstance(part, Piece):
-                pieces.append(moved(part, start, count=per_file, shape=frame))
+                pieces.append(moved(part, start, count=per_file, shape=frame,
+                                    missing=f"{part.missing} (though later ones are there)"))
                 start += per_file
                 continue
             if part.shape[1:] != frame or part.dtype != dtype:
                 raise SourceError(f"{part.path}: frames of {part.dtype} {part.shape[1:]}, but those before are "
                                   f"{dtype} {frame}")
             if part.number is not None and part.number != start + 1:
-                raise SourceError(f"{part.path}: its first image has number {part.number}, expected {start + 1}: a file "
-                                  f"before it holds another number of images than {per_file}, or links are out of order")
+                raise SourceError(f"{part.path}: its first image has number {part.number}, expected {start + 1}: a "
+                                  f"file before it holds another number of images than {per_file}, or links are out of "
+                                  f"order")
             pieces += [moved(p, start + p.start) for p in part.pieces]
             start += part.shape[0]
         self._finish(pieces, (start, *frame), dtype)
@@ -82,21 +84,19 @@ class DectrisMaster(Hdf5Stack):
         try:
             return _Part(dataset_in(data, name))
         except SourceError as err:
-            reason = str(err) if where.exists() else f"{where}: no such file, though later ones are there"
+            reason = str(err) if where.exists() else f"{where}: no such file"
             return Piece(where, getattr(link, "path", name), 0, 0, missing=reason)
 
     def _read_geometry(self, file):
         energy = scalar(file, f"{SPECIFIC}/photon_energy", "entry/instrument/beam/incident_energy",
                         f"{DETECTOR}/photon_energy")
-        if energy is not None:
+        wavelength = scalar(file, "entry/instrument/beam/incident_wavelength", "entry/sample/beam/incident_wavelength",
+                            "entry/instrument/monochromator/wavelength")
+        if (energy is None or not energy[0] > 0) and wavelength is not None and wavelength[0] > 0:
+            metres = LENGTHS.get(wavelength[1].lower()) or 1e-10      # the file writer means angstrom
+            self._record("energy", HC / (wavelength[0] * metres * 1e10))
+        elif energy is not None:
             self._record("energy", energy[0] * (1 if energy[1].lower() == "kev" else 1e-3))
-        else:
-            wavelength = scalar(file, "entry/instrument/beam/incident_wavelength",
-                                "entry/sample/beam/incident_wavelength",
-                                "entry/instrument/monochromator/wavelength")
-            if wavelength is not None and wavelength[0] > 0:
-                metres = LENGTHS.get(wavelength[1].lower()) or 1e-10      # the file writer means angstrom
-                self._record("energy", HC / (wavelength[0] * metres * 1e10))
         distance = self._length(file, f"{DETECTOR}/detector_distance", f"{DETECTOR}/distance")
         self._record("distance", distance)
         self._record("psize", *(self._length(file, f"{DETECTOR}/{k}_pixel_size") for k in "yx"))
@@ -130,6 +130,15 @@ class DectrisMaster(Hdf5Stack):
             self.recorded[name] = values[0] if len(values) == 1 else values
         else:
             self.notes.append(f"{name} {', '.join(f'{v:g}' for v in values)} counts as not recorded")
+
+
+def _data_names(data):
+    """The links to data files in entry/data; where there are none, the virtual dataset that joins the files."""
+    if not isinstance(data, h5py.Group):
+        return []
+    joined = data.get("data")
+    return sorted(k for k in data if k.startswith("data_")) or (
+        ["data"] if isinstance(joined, h5py.Dataset) and joined.is_virtual else [])
 
 
 class _Part:

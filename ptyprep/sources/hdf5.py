@@ -57,7 +57,8 @@ def stacks_in(file):
 
     Links that lead nowhere are passed over; links that lead to a group twice are followed once.
     """
-    found, seen = {}, set()
+    root = h5py.h5o.get_info(file.id)
+    found, seen = {}, {(root.fileno, root.addr)}
 
     def walk(group, depth):
         for name in group:
@@ -87,6 +88,9 @@ def dataset_in(file, key):
     except KeyError as err:
         link = _link(file, key)
         if isinstance(link, h5py.ExternalLink):
+            target = Path(path).parent / link.filename
+            if target.exists():
+                return dataset_in(open_hdf5(target), link.path)     # open here with a lock, or it says what is wrong
             raise SourceError(f"{path}: {key} links to {link.path} in {link.filename}, which cannot be opened: "
                               f"is that file beside this one?") from err
         stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items()) or "none"
@@ -231,9 +235,10 @@ class Hdf5Stack:
             return "nothing to read"
         with open_hdf5(piece.path) as file:
             dataset = dataset_in(file, piece.key)
-            code = _own_filter(dataset)
+            code = codec.own_filter(dataset)
             if code is None:
-                return f"through h5py ({'contiguous' if dataset.chunks is None else dataset.compression or 'other filter'})"
+                how = "contiguous" if dataset.chunks is None else dataset.compression or "other filter"
+                return f"through h5py ({how})"
         name = {codec.BITSHUFFLE: "bitshuffle-LZ4", codec.LZ4: "LZ4"}[code]
         return f"compressed chunks ({name}), only the blocks that hold the region"
 
@@ -243,7 +248,7 @@ class Hdf5Stack:
             if dataset.shape[-2:] != (piece.shape or self.shape[1:]):
                 raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, "
                                   f"expected {piece.shape or self.shape[1:]}")
-            code = _own_filter(dataset)
+            code = codec.own_filter(dataset)
             if code is not None:
                 return self._decode(piece, dataset, code, frames, rows, cols, numbers)
             try:
@@ -254,22 +259,25 @@ class Hdf5Stack:
 
     def _decode(self, piece, dataset, code, frames, rows, cols, numbers):
         """Read compressed chunks and decode the wanted rows of each, in threads."""
-        deep, high, wide = dataset.chunks
+        *layer, high, wide = dataset.chunks     # a layer is () in an image, (n,) in a stack, (rows, cols) in a raster
+        deep = int(np.prod(layer))
         dtype, itemsize = dataset.dtype, dataset.dtype.itemsize
         out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
-        jobs = [(layer, r, c) for layer in np.unique(frames // deep) for r in range(rows.start // high, -(-rows.stop // high))
+        layers, place_in_layer = _layers(frames, dataset.shape[:-2], layer)
+        jobs = [(corner, r, c) for corner in dict.fromkeys(layers)
+                for r in range(rows.start // high, -(-rows.stop // high))
                 for c in range(cols.start // wide, -(-cols.stop // wide))]
 
         def decode(job):
-            layer, r, c = job
-            mine = np.flatnonzero(frames // deep == layer)
-            inside = frames[mine] - layer * deep
+            corner, r, c = job
+            mine = np.array([i for i, of in enumerate(layers) if of == corner])
+            inside = place_in_layer[mine]
             r0, r1 = max(rows.start - r * high, 0), min(rows.stop - r * high, high)
             c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
             first, last = inside.min() * high + r0, inside.max() * high + r1
             try:
                 with _lock:
-                    skipped, chunk = dataset.id.read_direct_chunk((layer * deep, r * high, c * wide))
+                    skipped, chunk = dataset.id.read_direct_chunk((*corner, r * high, c * wide))
                 if skipped & 1:
                     if len(chunk) != deep * high * wide * itemsize:
                         raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
@@ -292,8 +300,13 @@ class Hdf5Stack:
         return out
 
 
-def _own_filter(dataset):
-    return codec.own_filter(dataset) if dataset.ndim == 3 else None
+def _layers(frames, shape, layer):
+    """For each frame, where its chunk begins along the axes before the frame's own, and its place in the chunk."""
+    if not shape:
+        return [() for _ in frames], frames
+    at, layer = np.stack(np.unravel_index(frames, shape), axis=-1), np.array(layer)
+    inside = np.ravel_multi_index(tuple((at % layer).T), layer)
+    return [tuple(corner) for corner in (at - at % layer).tolist()], inside
 
 
 def _plain(dataset, frames, rows, cols):
@@ -319,6 +332,8 @@ def pieces_of(dataset, start=0):
     Raises SourceError for a virtual layout that does not keep whole rows of frames together.
     """
     path, key = Path(dataset.file.filename), dataset.name
+    if dataset.file.get(key) != dataset:    # reached by a soft link to an external one: the name is of the first file
+        key = h5py.h5r.get_name(dataset.ref, dataset.file.id).decode()
     h, w = dataset.shape[-2:]
     if not dataset.is_virtual:
         return [Piece(path, key, start, dataset.size // (h * w), shape=(h, w))]
@@ -328,7 +343,7 @@ def pieces_of(dataset, start=0):
     for source in dataset.virtual_sources():
         name = path if source.file_name == "." else path.parent / source.file_name
         target = _regular(source.vspace, dataset.shape)
-        if target is None:
+        if target is None or any(turns > 1 for _, _, turns, _ in target[1:]):
             raise SourceError(f"{path}: {key}: its part from {name} is not a regular block of frames; "
                               f"read {name} itself")
         (frame, step, turns, block), (row, _, _, high), (col, _, _, wide) = target
@@ -348,7 +363,7 @@ def _checked(piece, selection, whose):
     axes = _regular(selection, shape)
     if len(shape) == 2:
         shape, axes = (1, *shape), axes and [(0, 1, 1, 1), *axes]
-    if axes is None or nested or any(turns > 1 and stride != block for _, stride, turns, block in axes):
+    if axes is None or nested or any(turns > 1 for _, _, turns, _ in axes):
         raise SourceError(f"{whose}: its part from {piece.path} is {'virtual again' if nested else 'not one block'}; "
                           f"read that file itself")
     (first, _, _, _), (row, _, _, _), (col, _, _, _) = axes
@@ -364,7 +379,10 @@ def _regular(space, shape):
         return [(0, n, 1, n) for n in shape] if shape else None
     if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
         return None
-    return [tuple(int(v) for v in axis) for axis in zip(*space.get_regular_hyperslab())]
+    axes = [[int(v) for v in axis] for axis in zip(*space.get_regular_hyperslab())]
+    # what follows without a gap is one block, however it was said
+    return [(start, n * block, 1, n * block) if n == 1 or stride == block else (start, stride, n, block)
+            for start, stride, n, block in axes]
 
 
 def moved(piece, start, **changes):
@@ -373,12 +391,13 @@ def moved(piece, start, **changes):
 
 
 def scalar(file, *keys):
-    """(value, units) of the first of these datasets that is there, holds one number, and its `units` attribute; else None."""
+    """(value, units) of the first of these datasets that is there and holds one number; else None."""
     for key in keys:
         node = file.get(key)
         if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
             units = node.attrs.get("units", "")
-            return float(np.asarray(node[()]).reshape(-1)[0]), units.decode() if isinstance(units, bytes) else str(units)
+            units = units.decode() if isinstance(units, bytes) else str(units)
+            return float(np.asarray(node[()]).reshape(-1)[0]), units
     return None
 
 
@@ -387,8 +406,8 @@ def _filter_hint(dataset):
     for i in range(plist.get_nfilters()):
         code = plist.get_filter(i)[0]
         if not h5py.h5z.filter_avail(code):
-            return (f"its HDF5 filter {code} is not installed; install {FILTER_PACKAGES.get(code, 'the plug-in for it')}: "
-                    f"pip install hdf5plugin")
+            package = FILTER_PACKAGES.get(code, "the plug-in for it, and set HDF5_PLUGIN_PATH to its folder")
+            return f"its HDF5 filter {code} is not installed; install {package}"
     return None
 
 

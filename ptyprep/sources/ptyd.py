@@ -49,6 +49,8 @@ class PtydFile(Hdf5Stack):
             if absent:
                 raise SourceError(f"{self.path}: chunk {absent[0]} is missing, though chunk {number} is there: "
                                   f"its part file is lost")
+            if "data" not in chunk:
+                raise SourceError(f"{self.path}: chunk {number} has no data; it holds {', '.join(chunk) or 'nothing'}")
             data = chunk["data"]
             if data.ndim != 3 or (shape and (data.shape[1:] != shape or data.dtype != dtype)):
                 raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected "
@@ -58,7 +60,8 @@ class PtydFile(Hdf5Stack):
             pieces.append(Piece(path, data.name, start, count, shape=shape))
             if "weights" in chunk:
                 self._weights.append(Piece(path, chunk["weights"].name, start, count, shape=shape))
-            positions.append(np.asarray(chunk["positions"][()], float) if "positions" in chunk else np.full((count, 2), np.nan))
+            positions.append(np.asarray(chunk["positions"][()], float) if "positions" in chunk
+                             else np.full((count, 2), np.nan))
             ids.append(chunk["frame_ids"][()] if "frame_ids" in chunk else np.arange(start, start + count))
             start += count
         self.chunks = len(pieces)

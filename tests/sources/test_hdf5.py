@@ -1,0 +1,264 @@
+"""Stacks in HDF5: whatever the layout, frames are those that plain h5py or NumPy would give."""
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ptyprep.errors import SourceError
+from ptyprep.frame import Window
+from ptyprep.sources import Hdf5Stack, open_frames
+from ptyprep.sources.hdf5 import stacks_in
+
+BSLZ4 = hdf5plugin.Bitshuffle(cname="lz4")
+
+
+def counts(shape, dtype="u2", seed=1):
+    return np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
+
+
+def stack(path, frames, key="data", **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset(key, data=frames, **options)
+    return path
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_chunks_any_frames_any_window(tmp_path, data):
+    n, h, w = (data.draw(st.integers(1, top)) for top in (7, 40, 40))
+    grid = data.draw(st.sampled_from([(), (n,), (3, n)]))
+    shape = (*grid, h, w)
+    chunks = tuple(data.draw(st.integers(1, k)) for k in shape)
+    filters = data.draw(st.sampled_from([BSLZ4, hdf5plugin.LZ4(), {"compression": "gzip"}, {}]))
+    dtype = data.draw(st.sampled_from(["u1", "u2", "u4", ">u2", "i4", "f4", "f8"]))
+    frames = counts(shape, dtype, seed=n * h)
+    path = stack(tmp_path / "f.h5", frames, chunks=chunks, **filters)
+    source = Hdf5Stack(path, "data")
+    source.threads = data.draw(st.integers(1, 2))
+    flat = frames.reshape(-1, h, w)
+    assert source.shape == flat.shape and source.grid == (grid if len(grid) == 2 else None)
+    r0, c0 = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
+    r1, c1 = data.draw(st.integers(r0 + 1, h)), data.draw(st.integers(c0 + 1, w))
+    wanted = data.draw(st.lists(st.integers(0, len(flat) - 1), max_size=8))
+    got = source.read(wanted, Window(slice(r0, r1), slice(c0, c1)))
+    assert got.dtype == np.dtype(dtype).newbyteorder("=") and got.flags.writeable
+    assert np.array_equal(got, flat[wanted, r0:r1, c0:c1])
+
+
+def test_a_raster_is_read_row_by_row(tmp_path):
+    frames = counts((3, 4, 10, 12))
+    for filters in ({}, {"chunks": (1, 2, 10, 12), **BSLZ4}):
+        source = Hdf5Stack(stack(tmp_path / "f.h5", frames, **filters))
+        assert source.shape == (12, 10, 12) and source.grid == (3, 4)
+        assert np.array_equal(source.read([5, 11, 0]), frames[[1, 2, 0], [1, 3, 0]])
+
+
+def test_damage_in_a_raster_or_an_image_ends_no_process(tmp_path):
+    """bitshuffle-LZ4 never goes through HDF5's plug-in, whatever the number of axes."""
+    for shape in ((2, 2, 64, 64), (3, 64, 64), (64, 64)):
+        path = stack(tmp_path / "f.h5", counts(shape, "u4"), chunks=(*(1 for _ in shape[:-2]), 64, 64), **BSLZ4)
+        with h5py.File(path, "r+") as file:
+            chunk = file["data"].id.read_direct_chunk((0,) * len(shape))[1]
+            file["data"].id.write_direct_chunk((0,) * len(shape), chunk[:-9] + b"\xff" * 9)
+        source = Hdf5Stack(path, "data")
+        assert "bitshuffle-LZ4" in source.road()
+        with pytest.raises(SourceError, match="f.h5.*frame 0 of the scan is damaged"):
+            source.read([0])
+
+
+def test_the_only_stack_is_found_and_several_are_listed(tmp_path):
+    frames = counts((4, 8, 9))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["a/deep/frames"] = frames
+        file["a/motor"], file["a/name"], file["image"] = np.arange(4.0), "x", np.zeros((8, 9))
+        file["gone"] = h5py.ExternalLink("absent.h5", "/x")
+        file["soft"] = h5py.SoftLink("/nowhere")
+        file["loop"] = file["a"]
+    assert np.array_equal(Hdf5Stack(tmp_path / "f.h5").read([2]), frames[[2]])
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        file["b/second"] = frames
+    with pytest.raises(SourceError,
+                       match=r"f.h5: expected one stack.*/a/deep/frames \(4, 8, 9\), /b/second \(4, 8, 9\)"):
+        Hdf5Stack(tmp_path / "f.h5")
+    assert open_frames(tmp_path / "f.h5", "b/second").shape == (4, 8, 9)
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert set(stacks_in(file)) == {"/a/deep/frames", "/b/second"}
+
+
+@pytest.mark.parametrize("key, words", [
+    ("typo", r"no dataset typo; the stacks in it are /g/data \(2, 4, 4\).*Set the key"),
+    ("g/typo", "no dataset g/typo; the stacks"),
+    ("g", "g is a group, not a dataset; it holds g/data"),
+    ("motor", r"motor is float64 of shape \(5,\); expected frames as \(n, h, w\)"),
+    ("table", "expected frames"),
+    ("nothing", r"nothing is uint16 of shape \(0, 4, 4\)"),
+    ("gone", "gone links to /x in absent.h5, which cannot be opened"),
+])
+def test_a_key_that_leads_to_no_frames(tmp_path, key, words):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["g/data"], file["motor"] = counts((2, 4, 4)), np.zeros(5)
+        file["table"] = np.zeros((2, 3, 3), [("a", "i4")])
+        file["nothing"] = np.zeros((0, 4, 4), "u2")
+        file["gone"] = h5py.ExternalLink("absent.h5", "/x")
+    with pytest.raises(SourceError, match=words) as err:
+        Hdf5Stack(tmp_path / "f.h5", key)
+    assert "f.h5" in str(err.value)
+
+
+def test_links_are_followed(tmp_path):
+    frames = counts((4, 8, 9))
+    (tmp_path / "sub").mkdir()
+    stack(tmp_path / "sub" / "raw.h5", frames, "x/y")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["outside"] = h5py.ExternalLink("sub/raw.h5", "x/y")
+        file["soft"] = h5py.SoftLink("/outside")
+    for key in ("outside", "soft"):
+        assert np.array_equal(Hdf5Stack(tmp_path / "f.h5", key).read([3, 1]), frames[[3, 1]])
+
+
+# --- virtual datasets ---------------------------------------------------------------------------------
+
+def odin(tmp_path, frames, files=3, block=2):
+    """As odin-data writes: blocks of frames in turn to each of several files; a virtual dataset joins them."""
+    n, h, w = frames.shape
+    plist, space = h5py.h5p.create(h5py.h5p.DATASET_CREATE), h5py.h5s.create_simple(frames.shape)
+    for k in range(files):
+        mine = [i for i in range(n) if i // block % files == k]
+        stack(tmp_path / f"p_{k}.h5", frames[mine], "d", chunks=(1, h, w), **BSLZ4)
+        part, turns = h5py.h5s.create_simple((len(mine), h, w)), len(mine) // block
+        for first, begin, count, size in ((k * block, 0, turns, block),
+                                          (mine[-1], len(mine) - 1, 1, len(mine) - turns * block)):
+            if count * size:                # the last block may be a short one
+                space.select_hyperslab((first, 0, 0), (count, 1, 1), (files * block, 1, 1), (size, h, w))
+                part.select_hyperslab((begin, 0, 0), (1, 1, 1), block=(count * size, h, w))
+                plist.set_virtual(space, f"p_{k}.h5".encode(), b"d", part)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        space.select_all()
+        h5py.h5d.create(file.id, b"data", h5py.h5t.py_create(frames.dtype), space, plist)
+    return tmp_path / "v.h5"
+
+
+@pytest.mark.parametrize("n", [12, 13, 17])
+@pytest.mark.parametrize("block", [1, 2])
+def test_blocks_in_turn_over_several_files(tmp_path, n, block):
+    frames = counts((n, 10, 12))
+    path = odin(tmp_path, frames, block=block)
+    with h5py.File(path) as file:
+        assert np.array_equal(file["data"][()], frames)         # the file itself is as it should be
+    source = Hdf5Stack(path)
+    assert np.array_equal(source.read(range(n)), frames)
+    order = list(np.random.default_rng(0).permutation(n))
+    assert np.array_equal(source.read(order, Window(slice(2, 9), slice(1, 5))), frames[order, 2:9, 1:5])
+    assert "bitshuffle-LZ4" in source.road()                    # not through HDF5
+
+
+def test_a_missing_source_is_no_frame_of_zeros(tmp_path):
+    frames = counts((12, 10, 12))
+    path = odin(tmp_path, frames)
+    (tmp_path / "p_1.h5").unlink()
+    source = Hdf5Stack(path)
+    assert source.missing and all("p_1.h5" in why for _, why in source.missing)
+    assert np.array_equal(source.read([0, 1, 4, 6]), frames[[0, 1, 4, 6]])
+    for frame in (2, 3, 8):
+        with pytest.raises(SourceError, match=f"p_1.h5.*frame {frame} of the scan.*no such file"):
+            source.read([0, frame])
+
+
+@pytest.mark.parametrize("filters", [BSLZ4, {"compression": "gzip"}])
+def test_modules_as_tiles(tmp_path, filters):
+    """Four modules, each in a file of its own, with a gap that no file covers."""
+    frames = counts((5, 21, 30))
+    layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+    for name, r, c in (("a", slice(0, 10), slice(0, 15)), ("b", slice(0, 10), slice(15, 30)),
+                       ("c", slice(11, 21), slice(0, 15)), ("d", slice(11, 21), slice(15, 30))):
+        stack(tmp_path / f"{name}.h5", frames[:, r, c], "d", chunks=(1, 10, 15), **filters)
+        layout[:, r, c] = h5py.VirtualSource(f"{name}.h5", "d", (5, 10, 15))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout, fillvalue=7)
+    source = Hdf5Stack(tmp_path / "v.h5")
+    for window in (Window(slice(0, 10), slice(3, 30)), Window(slice(12, 20), slice(14, 16)),
+                   Window(slice(11, 21), slice(0, 9))):
+        assert np.array_equal(source.read([4, 0], window), window.cut(frames[[4, 0]]))
+    with pytest.raises(SourceError, match="v.h5: frame 4 has no data in part of the region"):
+        source.read([4, 0], Window(slice(5, 15), slice(0, 30)))
+
+
+def test_one_file_per_frame(tmp_path):
+    frames = counts((4, 6, 7))
+    layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+    for i, frame in enumerate(frames):
+        stack(tmp_path / f"{i}.h5", frame, "d")
+        layout[i] = h5py.VirtualSource(f"{i}.h5", "d", (6, 7))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    assert np.array_equal(Hdf5Stack(tmp_path / "v.h5").read([3, 0, 2], Window(slice(1, 5), slice(2, 7))),
+                          frames[[3, 0, 2], 1:5, 2:7])
+
+
+def test_part_of_a_source_and_a_source_in_the_same_file(tmp_path):
+    frames = counts((10, 6, 7))
+    stack(tmp_path / "raw.h5", frames, "d", chunks=(1, 6, 7), **BSLZ4)
+    layout = h5py.VirtualLayout((6, 6, 7), frames.dtype)
+    layout[:4] = h5py.VirtualSource("raw.h5", "d", frames.shape)[3:7]
+    layout[4:] = h5py.VirtualSource(".", "own", (2, 6, 7))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["own"] = frames[:2]
+        file.create_virtual_dataset("data", layout)
+    assert np.array_equal(Hdf5Stack(tmp_path / "v.h5", "data").read(range(6)), frames[[3, 4, 5, 6, 0, 1]])
+
+
+def test_a_virtual_dataset_that_mixes_pixels_is_refused_not_misread(tmp_path):
+    frames = counts((6, 8, 8))
+    stack(tmp_path / "raw.h5", frames, "d")
+    for case, source in (("every second column", np.s_[:, :, ::2]), ("every second frame", np.s_[::2]),
+                         ("cut", np.s_[:, 2:, :])):
+        part = frames[source]
+        layout = h5py.VirtualLayout(part.shape, part.dtype)
+        layout[...] = h5py.VirtualSource("raw.h5", "d", frames.shape)[source]
+        with h5py.File(tmp_path / "v.h5", "w") as file:
+            file.create_virtual_dataset("data", layout)
+        try:
+            got = Hdf5Stack(tmp_path / "v.h5").read(range(len(part)))
+        except SourceError as err:
+            assert "raw.h5" in str(err), case
+        else:
+            assert np.array_equal(got, part), case
+
+
+# --- files that are none ------------------------------------------------------------------------------
+
+def test_absent_foreign_and_truncated_files_are_told_apart(tmp_path):
+    good = stack(tmp_path / "good.h5", counts((20, 30, 30)))
+    (tmp_path / "text.h5").write_text("hello\n")
+    (tmp_path / "cut.h5").write_bytes(good.read_bytes()[:5000])
+    (tmp_path / "stub.h5").write_bytes(good.read_bytes()[:20])
+    for name, words in (("absent.h5", "no such file"), ("text.h5", r"not an HDF5 file \(6 bytes\)"), ("", "a folder"),
+                        ("cut.h5", "truncated or damaged.*truncated file"), ("stub.h5", "truncated or damaged")):
+        with pytest.raises(SourceError, match=words) as err:
+            Hdf5Stack(tmp_path / name)
+        assert str(tmp_path / name) in str(err.value)
+
+
+def test_a_missing_filter_is_named_with_its_package(tmp_path, monkeypatch):
+    path = stack(tmp_path / "f.h5", counts((3, 32, 32)), chunks=(1, 32, 32), **hdf5plugin.Blosc())
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: code != 32001)
+
+    def fail(*_):
+        raise OSError("can't open directory")
+    source = Hdf5Stack(path)
+    monkeypatch.setattr("ptyprep.sources.hdf5._plain", fail)
+    with pytest.raises(SourceError, match=r"f.h5.*filter 32001 is not installed.*hdf5plugin"):
+        source.read([0])
+
+
+def test_a_filter_that_nobody_has(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((1, 8, 8))
+        plist.set_filter(31999, h5py.h5z.FLAG_OPTIONAL, (1,))
+        made = h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_UINT16, h5py.h5s.create_simple((2, 8, 8)), plist)
+        made.write_direct_chunk((0, 0, 0), bytes(40))
+    with pytest.raises(SourceError, match="f.h5.*its HDF5 filter 31999 is not installed"):
+        Hdf5Stack(tmp_path / "f.h5").read([0])

@@ -1,0 +1,97 @@
+"""Motor readings to metres; the answers are written out by hand."""
+import numpy as np
+import pytest
+
+from ptyprep.errors import PositionError
+from ptyprep.positions import UNITS, checked, pair_positions, read_table, turn, unit_in_metres
+
+
+def test_one_reading_per_frame():
+    assert pair_positions([1, 2, 3], [4, 5, 6], 3).tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert pair_positions([1, 2], [4, 5], None).tolist() == [[1, 4], [2, 5]]
+    assert pair_positions(7, 8, 1).tolist() == [[7, 8]]
+
+
+def test_a_grid_of_readings_runs_row_by_row():
+    slow, fast = [[0, 0, 0], [1, 1, 1]], [[5, 6, 7], [5.5, 6.5, 7.5]]
+    assert pair_positions(slow, fast, 6).tolist() == [[0, 5], [0, 6], [0, 7], [1, 5.5], [1, 6.5], [1, 7.5]]
+
+
+def test_one_reading_per_row_and_per_column():
+    assert pair_positions([0, 1], [5, 6, 7], 6).tolist() == [[0, 5], [0, 6], [0, 7], [1, 5], [1, 6], [1, 7]]
+    assert pair_positions([[0], [1]], [[5, 6, 7]], 6).tolist()[4] == [1, 6]       # as columns and rows of a file
+    assert pair_positions([0, 1], [5, 6], 4).tolist() == [[0, 5], [0, 6], [1, 5], [1, 6]]
+
+
+@pytest.mark.parametrize("slow, fast, frames", [(2, 3, 5), (5, 6, 6), (3, 3, 8), (0, 0, 4)])
+def test_readings_that_do_not_fit_are_refused_with_all_numbers(slow, fast, frames):
+    with pytest.raises(PositionError, match=rf"{frames} frames.*\({slow},\).*\({fast},\).*rows x columns = {frames}"):
+        pair_positions(np.zeros(slow), np.zeros(fast), frames)
+
+
+def test_units():
+    assert unit_in_metres("mm") == 1e-3 and unit_in_metres(" UM ") == 1e-6 and unit_in_metres("µm") == 1e-6
+    assert UNITS["nm"] == UNITS["nanometer"] == 1e-9
+    for word in ("m", "micron", "nm"):
+        with pytest.raises(PositionError, match=rf"'deg'.*not a unit of length.*\b{word}\b"):
+            unit_in_metres("deg")
+
+
+@pytest.mark.parametrize("text, columns, units", [
+    ("1 2\n3 4\n", {"0": [1, 3], "1": [2, 4]}, {}),
+    ("1,2\n3,4", {"0": [1, 3], "1": [2, 4]}, {}),
+    ("1;2\n3;4", {"0": [1, 3], "1": [2, 4]}, {}),
+    ("\n\n1\t2\n\n3\t4\n\n", {"0": [1, 3], "1": [2, 4]}, {}),
+    ("y x\n1 2\n3 4", {"y": [1, 3], "x": [2, 4]}, {}),
+    ("# y x\n1 2\n3 4", {"y": [1, 3], "x": [2, 4]}, {}),
+    ("# taken on Monday\n# a b\n1 2\n3 4\n# the end", {"a": [1, 3], "b": [2, 4]}, {}),
+    ("y [um], x [mm]\n1,2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "mm"}),
+    ("y[um] x[um]\n1 2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "um"}),
+    ("name,y,x\nfirst,1,2\nsecond,3,4\n", {"y": [1, 3], "x": [2, 4]}, {}),
+    ("1e-6 -2E3\n", {"0": [1e-6], "1": [-2e3]}, {}),
+])
+def test_tables(text, columns, units, tmp_path):
+    (tmp_path / "t.txt").write_text(text)
+    found, found_units = read_table(tmp_path / "t.txt")
+    assert {k: v.tolist() for k, v in found.items()} == columns and found_units == units
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", "no numbers in it"),
+    ("# only a title\n", "no numbers in it"),
+    ("1 2\n3\n", "line 2: 1 columns, but 2"),
+    ("1 2\n3 oops\n", "'oops' among numbers"),
+])
+def test_a_table_that_is_none_is_refused_by_line(text, words, tmp_path):
+    (tmp_path / "t.txt").write_text(text)
+    with pytest.raises(PositionError, match=words) as err:
+        read_table(tmp_path / "t.txt")
+    assert "t.txt" in str(err.value)
+
+
+def test_a_table_that_is_binary_or_absent_is_refused(tmp_path):
+    (tmp_path / "b.dat").write_bytes(bytes(range(128, 256)))
+    for name in ("b.dat", "absent.txt"):
+        with pytest.raises(PositionError, match=f"{name}.*cannot be read as a text table"):
+            read_table(tmp_path / name)
+
+
+def test_turns_come_in_the_order_swap_flip_angle():
+    points = np.array([[1.0, 2.0]])
+    assert turn(points, swap=True).tolist() == [[2, 1]]
+    assert turn(points, flip_y=True).tolist() == [[-1, 2]]
+    assert turn(points, swap=True, flip_y=True).tolist() == [[-2, 1]]
+    np.testing.assert_allclose(turn([[0.0, 1.0]], angle=90), [[1, 0]], atol=1e-15)      # x turns towards y
+    np.testing.assert_allclose(turn([[1.0, 0.0]], angle=90), [[0, -1]], atol=1e-15)
+    np.testing.assert_allclose(turn([[0.0, 1.0]], flip_x=True, angle=90), [[-1, 0]], atol=1e-15)
+    np.testing.assert_allclose(turn(turn(points, angle=33), angle=-33), points, rtol=1e-12)
+
+
+def test_positions_are_checked():
+    grid = np.arange(12.0).reshape(2, 3, 2)
+    assert np.array_equal(checked(grid), grid.reshape(6, 2)) and checked([[1, 2]]).dtype == float
+    for odd in (np.zeros(3), np.zeros((3, 3)), np.zeros((2, 2, 2, 2)), np.array([["a", "b"]])):
+        with pytest.raises(PositionError, match=r"expected \(n, 2\) or \(rows, cols, 2\)"):
+            checked(odd)
+    with pytest.raises(PositionError, match="2 of 4 are not finite, the first at scan point 1"):
+        checked([[0, 0], [np.nan, 1], [1, 1], [np.inf, 0]])
