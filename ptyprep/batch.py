@@ -62,7 +62,8 @@ class Batch:
     chunk : number of the chunk
     chunk_index, chunk_position : the same of all rows of the chunk, whatever rank holds them
     points : range of the selected scan points that the chunk was made from, before any was dropped
-    bad : ((raw frame, reason), ...) of all frames so far that could not be read
+    bad : ((raw frame, reason), ...) of its frames that could not be read
+    blind : how many of its frames that could be read have no good pixel
     """
     index: np.ndarray
     frame: np.ndarray
@@ -74,6 +75,7 @@ class Batch:
     chunk_position: np.ndarray
     points: range
     bad: tuple = ()
+    blind: int = 0
 
     def __len__(self):
         return len(self.index)

@@ -64,26 +64,29 @@ class Errors(click.Group):
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
-        except click.Abort:
+        except click.Abort as stop:
+            if isinstance(stop.__cause__, EOFError):    # which click takes for the end of the user's input
+                _fail(stop.__cause__)
             _say("interrupted; finished chunks are kept, --resume continues")
             _end(130)
         except click.UsageError as err:
             _give_way()
             err.show()
             sys.exit(2)
-        except PtyprepError as err:
-            if "--debug" in sys.argv:
-                raise
-            _say("\n".join([str(err), *getattr(err, "__notes__", [])]))
-            _end(1)
         except BrokenPipeError:
             sys.exit(0)
         except Exception as err:    # noqa: BLE001  a fault of a recipe or of ours: named, and the other ranks freed
-            if "--debug" in sys.argv:
-                raise
-            _say("\n".join([f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
-                            "--debug shows where that happened"]))
-            _end(1)
+            _fail(err)
+
+
+def _fail(err):
+    """End with one message, and the traceback where it was asked for."""
+    if "--debug" in sys.argv:
+        raise err
+    ours = isinstance(err, PtyprepError)
+    _say("\n".join([str(err) if ours else f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
+                    *([] if ours else ["--debug shows where that happened"])]))
+    _end(1)
 
 
 @click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,7 +111,7 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
     RECIPE is a name (see `ptyprep recipes`), auto, module:Class or ./file.py:Class. SOURCE fills the recipe's file
     parameter. Every parameter of the recipe is an option: `ptyprep prepare RECIPE --help` lists them.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="note: %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     cls = ctx.obj
     given = {p.dotted: options[p.name] for p in ctx.command.params
@@ -148,8 +151,7 @@ def _run(scan):
         n = scan.frames_done
         h, w = scan.meta.shape
         click.echo(f"{scan.p.dfile}: {n} frames of {h} x {w} pixels in {seconds:.1f} s "
-                   f"({(n - done) / max(seconds, 1e-9):.0f} frames/s)"
-                   + (f"; {len(scan.bad)} frames could not be read, see info/bad_frames" if scan.bad else ""))
+                   f"({(n - done) / max(seconds, 1e-9):.0f} frames/s)")
 
 
 @main.command()

@@ -74,8 +74,8 @@ class FileScan(PtyScan):
         if path is None:
             return None
         if not path.is_file():
-            raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; positions.file should name "
-                                f"an HDF5 file, a table or a .npy array")
+            raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; positions.file should "
+                                f"name an HDF5 file, a table or a .npy array")
         if path.suffix == ".npy":
             columns, units = _columns(_npy(path), path), {}
         elif is_hdf5(path):
@@ -136,6 +136,8 @@ class FileScan(PtyScan):
         if not given and not recorded:
             self._note(f"{where} has no unit and is taken as metres")
             return 1.0
+        if given and recorded and given != recorded:
+            self._note(f"{where} is in {recorded} by what the file says; positions.unit={given!r} is taken")
         try:
             return unit_in_metres(given or recorded)
         except PositionError as err:

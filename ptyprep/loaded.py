@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptyprep.errors import RecipeError, SourceError
+from ptyprep.errors import PtyprepError, RecipeError, SourceError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Loaded:
                               f"weights)")
         frames, positions, weights = (_stacked(part, points, who) for part in parts)
         if frames is None or frames.ndim != 3 or len(frames) != len(points) or frames.dtype.kind not in "biuf":
-            got = "nothing" if frames is None else f"{frames.dtype} of shape {frames.shape}"
+            got = ("nothing" if frames is None else "no frame" if not len(frames) else
+                   f"{frames.dtype} of shape {frames.shape}")
             raise RecipeError(f"{who}.load() returned {got} for {len(points)} scan points; expected real numbers "
                               f"({len(points)}, h, w), or (frames, positions, weights)")
         if weights is not None and weights.ndim == 2:
@@ -40,18 +41,33 @@ class Loaded:
         return cls(list(points), frames, positions, weights)
 
 
-def load_readable(load, points, who, *, blank=None):
+def unreadable(err):
+    """Whether an error from `load` means that frames cannot be read, rather than that the recipe is wrong."""
+    if isinstance(err, PtyprepError):
+        return isinstance(err, SourceError)
+    return isinstance(err, OSError | EOFError | ValueError | LookupError | RuntimeError)
+
+
+def load_readable(load, points, who, shapes, *, blank=None):
     """Load scan points one by one, after they could not be read together.
 
-    blank : None to leave out what cannot be read, else a function that gives the blank frame (h, w) to put in its place,
-        from a frame that could be read or None
+    shapes : the (h, w) that a frame may have; another one is as bad as none
+    blank : None to leave out what cannot be read, else a function that gives the blank frame (h, w) to put in its
+        place, from a frame that could be read or None
     """
     good, bad = {}, []
     for point in points:
         try:
-            good[point] = Loaded.of(load([point]), [point], who)
-        except SourceError as err:
-            bad.append((point, str(err)))
+            loaded = Loaded.of(load([point]), [point], who)
+        except Exception as err:
+            if not unreadable(err):
+                raise
+            bad.append((point, str(err) if isinstance(err, SourceError) else f"{type(err).__name__}: {err}"))
+            continue
+        if loaded.frames.shape[1:] in shapes:
+            good[point] = loaded
+        else:
+            bad.append((point, f"a frame of {loaded.frames.shape[1:]} pixels"))
     if blank is not None and bad:
         example = next(iter(good.values()), None)
         frame = blank(None if example is None else example.frames[0])
@@ -63,7 +79,8 @@ def load_readable(load, points, who, *, blank=None):
     positions = [part.positions for part in parts]
     weights = [part.weights for part in parts]
     if any(w is not None for w in weights):
-        weights = np.concatenate([np.ones_like(part.frames, bool) if w is None else w > 0 for part, w in zip(parts, weights)])
+        weights = np.concatenate([np.ones_like(part.frames, bool) if w is None else w > 0
+                                  for part, w in zip(parts, weights)])
     else:
         weights = None
     return Loaded(kept, np.concatenate([part.frames for part in parts]),
@@ -76,7 +93,7 @@ def _stacked(part, points, who):
     if isinstance(part, dict):
         absent = [i for i in points if i not in part]
         if absent:
-            raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; its keys are {list(part)[:5]}")
+            raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; it has "
+                              f"{list(part)[:5]}")
         part = [part[i] for i in points]
-    array = np.asarray(part)
-    return array if array.size else None
+    return np.asarray(part) if len(part) else None

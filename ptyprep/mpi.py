@@ -146,10 +146,14 @@ class World:
         shapes = self.each((array.shape[1:], array.dtype.str, len(array)))
         if len({s[:2] for s in shapes}) > 1:
             raise PeerError(f"rows of different kinds on the ranks: {shapes}")
+        out = None
+        with self.together("gathering rows"):       # where memory can run out
+            array = np.ascontiguousarray(array)
+            if self.is_root:
+                out = np.empty((sum(s[2] for s in shapes), *array.shape[1:]), array.dtype)
         if not self.is_root:
-            self._send(np.ascontiguousarray(array), 0)
+            self._send(array, 0)
             return None
-        out = np.empty((sum(s[2] for s in shapes), *array.shape[1:]), array.dtype)
         out[:len(array)] = array
         start = len(array)
         for rank in range(1, self.size):

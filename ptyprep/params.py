@@ -214,8 +214,8 @@ class Values(BaseModel):
         return self.origin(name) not in ("default", "detector")
 
     def record(self, name, value, origin="detector"):
-        """Take a value that was found in the data, unless a stronger origin has said otherwise."""
-        if ORIGINS.index(origin) >= ORIGINS.index(self.origin(name)):
+        """Take a value that was found in the data, unless a stronger origin has said otherwise; None says nothing."""
+        if self.flat()[name] is None or ORIGINS.index(origin) >= ORIGINS.index(self.origin(name)):
             self._take([(origin, {name: value})])
 
     def freeze(self):

@@ -45,8 +45,9 @@ def info(scan):
 def fingerprint(scan):
     """What must not differ between an interrupted run and the one that resumes it: {name: text}."""
     told = {f"parameter {k}": _digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
-    told |= {"recipe": scan.recipe_name, "plan": repr(scan.plan), "frames_per_chunk": str(scan.chunk_frames),
+    told |= {"recipe": scan.recipe_name,
              "positions": _digest(scan.positions), "mask": _digest(scan.good)}
+    told |= {f"plan {name}": str(value) for name, value in vars(scan.plan).items()}
     for file in map(Path, getattr(scan.source, "files", ())):
         stat = file.stat()
         told[f"source {file}"] = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"

@@ -175,7 +175,10 @@ def _text(text, kinds, choices, number):
     if bool in kinds and word in _BOOL and not (numeric and word in ("0", "1")):
         return _BOOL[word]
     if "," in text or not (free or numeric):
-        values = _sequence([part.strip() for part in text.split(",")] if word else [], kinds, choices, number)
+        inside = text.strip()
+        if inside[:1] + inside[-1:] in ("()", "[]"):        # as messages and Python show it
+            inside = inside[1:-1]
+        values = _sequence([part.strip() for part in inside.split(",")] if word else [], kinds, choices, number)
         if values is not None and not (free and any(isinstance(v, str) for v in values)):
             return values
     return number(text, free) if numeric else text

@@ -89,6 +89,9 @@ def _class_in(module, wanted):
 def _from_file(path):
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe file")
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)         # a recipe may import its neighbours, as a script may
     name = f"ptyprep_recipe_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

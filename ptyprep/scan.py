@@ -4,6 +4,8 @@ The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made
 """
 import logging
 import time
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from ptyprep.codec import Encoder
 from ptyprep.correct import believable, photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
-from ptyprep.loaded import Loaded, load_readable
+from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.mpi import room, share
 from ptyprep.params import Array, Par, Tree, Values
 from ptyprep.positions import checked
@@ -27,6 +29,10 @@ log = logging.getLogger(__name__)
 
 SAMPLE, BLOCK = 64, 8       # frames that the centre is found from, and how many of them are added at a time
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
+FAR = 0.1                   # metres; positions that spread further are probably in another unit
+RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
+STATE = {"p", "comm", "source", "positions", "common", "notes", "bad", "good", "raw_shape", "raw_dtype", "selection",
+         "threads", "plan", "meta", "sink"}      # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -36,7 +42,7 @@ class PtyScan(Tree):
     `check`, `load`, `correct`; the rest is done here, on one rank or many.
     """
 
-    dfile: Path | None = Par(None, level=0, doc="Output .ptyd file; none to save nothing.")
+    dfile: Path | None = Par(None, level=0, doc="Output .ptyd file, -o on the command line; none to save nothing.")
     save: str | None = Par(None, choices=tuple(SINKS), level=0,
                            doc="How to save: append makes one file at the end, link makes files that can be read while "
                                "they grow. None: append where dfile is given.")
@@ -56,12 +62,12 @@ class PtyScan(Tree):
     rebin: int = Par(1, unit="pixel", ge=1, le=32, level=0, doc="Join n x n raw pixels; must divide shape.")
     rebin_mode: str = Par("sum", choices=("sum", "mean"), level=2, doc="Add the counts of joined pixels, or average "
                                                                       "them as PtyPy does.")
-    energy: float | None = Par(None, unit="keV", gt=0, level=0,
+    energy: float | None = Par(None, unit="keV", gt=0, le=5000, level=0,
                                doc="Photon energy; for electrons their kinetic energy.")
     electron_data: bool | None = Par(None, doc="The frames are of electrons, and energy is their kinetic energy. The "
                                                "file then holds the photon energy of the same wavelength.")
-    distance: float | None = Par(None, unit="m", gt=0, level=0, doc="Sample to detector.")
-    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, level=0,
+    distance: float | None = Par(None, unit="m", gt=0, le=1000, level=0, doc="Sample to detector.")
+    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=0.01, level=0,
                                                     doc="Pixel size of the raw detector, one number or (y, x).")
     positions_theory: Array | None = Par(None, unit="m", level=2,
                                          doc="Positions (n, 2), (y, x), used where the recipe has none.")
@@ -92,6 +98,10 @@ class PtyScan(Tree):
     WAIT, EOS = WAIT, EOS
 
     def __init_subclass__(cls, **options):
+        taken = [name for name, item in vars(cls).items() if name in STATE and not isinstance(item, Par | type)]
+        if taken:
+            raise TypeError(f"{cls.__qualname__}.{taken[0]}: a scan keeps its own {taken[0]!r} under that name; choose "
+                            f"another")
         super().__init_subclass__(**options)
         cls.__doc__ = faces.docstring(cls)
 
@@ -104,13 +114,17 @@ class PtyScan(Tree):
 
         Raises ParameterError with all that is wrong.
         """
+        if pars is not None and not isinstance(pars, Mapping | Values):
+            raise ParameterError(f"{type(self).__name__}({pars!r}): parameters are keywords or a mapping, such as "
+                                 f"{type(self).__name__}(shape=256)")
         self.p = pars if isinstance(pars, Values) else self.make_values(("keyword", pars or {}), ("keyword", keywords))
         self.comm = room(comm)
         self.source = self.positions = self.plan = self.meta = self.sink = None
         self.common, self.notes, self.bad = {}, [], []
-        self.good = self.raw_shape = self.selection = self.threads = self._raw_dtype = None
+        self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._ended = False
+        self._ended, self._recorded_center = False, None
+        self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
 
     @classmethod
     def understands(cls, path):
@@ -163,8 +177,10 @@ class PtyScan(Tree):
     def correct(self, raw, weights, common):
         """Corrected frames of the region and their mask: (data, weights). Each rank.
 
-        raw : (n, h, w) region of the raw frames; weights : bool (n, h, w); common : `self.common`, arrays of the
-        detector's size cut to the region."""
+        raw : (n, h, w) region of the raw frames
+        weights : bool (n, h, w), False = ignore
+        common : `self.common`, its arrays of the detector's size cut to the region
+        """
         return raw, weights
 
     def post_initialize(self):
@@ -177,17 +193,19 @@ class PtyScan(Tree):
 
     def initialize(self):
         """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
+        if self.p.dfile is not None:
+            self.sink = SINKS[self.p.save or "append"](self.p.dfile, self.comm, overwrite=self.p.overwrite,
+                                                       resume=self.p.resume)
+            self.sink.refuse()
         self.look()
         self.plan = self.plan_about(self._axis())
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.meta = self._make_meta()
         self._warn()
-        if self.p.dfile is not None:
-            self.sink = SINKS[self.p.save or "append"](
-                self.p.dfile, self.comm, Encoder(self.p.compression, self.threads),
-                overwrite=self.p.overwrite, resume=self.p.resume)
-            done = self.sink.ready(provenance.fingerprint(self))
-            self._chunk, self._kept, self._taken, self.bad = done
+        if self.sink is not None:
+            done = self.sink.ready(provenance.fingerprint(self), Encoder(self.p.compression, self.threads))
+            self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
+            self.bad, self._blind = list(done["bad"]), done["blind"]
         self.p.freeze()
         with self.comm.together("post_initialize"):
             self.post_initialize()
@@ -204,12 +222,11 @@ class PtyScan(Tree):
             if self.source is not None:
                 self.source.threads = self.threads
         self._note(*getattr(self.source, "notes", ()))
-        for key, value in (self._shared(self.load_geometry) or {}).items():
-            self.p.record(key, value)
+        self._record(self._shared(self.load_geometry) or {})
         self.positions = self._load_positions()
         self.common = self._shared(self.load_common) or {}
         self.selection = self._select()
-        self.raw_shape, self._raw_dtype = self._find_raw()
+        self.raw_shape, self.raw_dtype = self._find_raw()
         self.good = self._load_weight()
         self._require()
         self._refuse_missing()
@@ -217,8 +234,14 @@ class PtyScan(Tree):
     def auto(self, frames):
         """The next frames, prepared and saved: a `Package`, WAIT when none are there yet, EOS after the last.
 
-        frames : so many, of all ranks together
+        frames : so many, of all ranks together; always the same where a file is written
+
+        Raises what a hook, a source or the sink raises; on every rank, whichever failed.
         """
+        if self.plan is None:
+            raise RecipeError(f"{self.recipe_name}: call initialize() first")
+        if frames < 1:
+            raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
             span = self._next(frames)
             if isinstance(span, Signal):
@@ -227,8 +250,9 @@ class PtyScan(Tree):
                 return span
             batch = self._batch(span)
             if self.sink is not None and len(batch.chunk_index):
-                links = None if self.total is None else -(-self.total // frames)
-                self.sink.write(batch, self.meta.asdict(), provenance.info(self), links)
+                self.sink.write(batch, self.meta.asdict(), provenance.info(self), frames)
+                self._unsaved = []
+            self._blind += batch.blind
             self._chunk += len(batch.chunk_index) > 0
             return Package(self.meta, batch)
         except BaseException:
@@ -242,11 +266,18 @@ class PtyScan(Tree):
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
         """
-        while (package := self.auto(frames or self.chunk_frames)) is not EOS:
-            if package is WAIT:
-                time.sleep(pause)
-            else:
-                yield package.batch
+        if self.plan is None:
+            raise RecipeError(f"{self.recipe_name}: call initialize() first")
+        try:
+            while (package := self.auto(frames or self.chunk_frames)) is not EOS:
+                if package is WAIT:
+                    time.sleep(pause)
+                else:
+                    yield package.batch
+        except GeneratorExit:       # whoever took the batches has had enough
+            if self.sink is not None:
+                self.sink.abandon()
+            raise
 
     @property
     def total(self):
@@ -263,13 +294,18 @@ class PtyScan(Tree):
         """Frames in each chunk but the last: a matter of their size only, the same on any number of ranks."""
         if self.p.frames_per_chunk:
             return self.p.frames_per_chunk
-        size = self.source.dtype.itemsize if self.source else 8
-        return int(np.clip(CHUNK_BYTES // (int(np.prod(self.prepared_shape)) * size), 1, 100))
+        frame = int(np.prod(self.prepared_shape)) * self.raw_dtype.itemsize
+        return int(np.clip(CHUNK_BYTES // frame, 1, 100))
 
     @property
     def prepared_shape(self):
         """(h, w) of a prepared frame, known before the centre is."""
         return (self.plan or self.plan_about("geometric")).shape
+
+    @property
+    def finds_center(self):
+        """Whether the centre is found from frames: asked for, and none given."""
+        return bool(self.p.auto_center) and not (self.p.given("center") and self.p.center is not None)
 
     @property
     def window(self):
@@ -292,11 +328,23 @@ class PtyScan(Tree):
 
     def _shared(self, hook):
         """What a hook gives, run on root and shared, or on every rank where `load_parallel` says so."""
+        def call():
+            with self._noting(f"while in {self.recipe_name}.{hook.__name__}()"):
+                return hook()
         if self.p.load_parallel not in ("common", "all"):
-            return self.comm.from_root(hook)
+            return self.comm.from_root(call)
         with self.comm.together(hook.__name__):
-            value = hook()
+            value = call()
         return value
+
+    @contextmanager
+    def _noting(self, where):
+        """Add where it happened to what goes wrong, so that a recipe's author finds it."""
+        try:
+            yield
+        except Exception as err:
+            err.add_note(where)
+            raise
 
     def _check_parameters(self):
         p = self.p
@@ -306,14 +354,31 @@ class PtyScan(Tree):
             raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
         if p.overwrite and p.resume:
             raise ParameterError("overwrite starts again and resume continues: set one of them")
-        if p.auto_center and p.given("center") and p.center is not None:
+        if p.auto_center and p.given("auto_center") and p.given("center") and p.center is not None:
             raise ParameterError(f"center={p.center} and auto_center were both given: leave out one of them")
 
+    def _record(self, geometry):
+        """Take what was recorded, where the user said nothing."""
+        odd = geometry.keys() - RECORDED
+        if odd:
+            raise RecipeError(f"{self.recipe_name}.load_geometry() returned {', '.join(sorted(odd))}; expected any of "
+                              f"{', '.join(RECORDED)}")
+        for key, value in geometry.items():
+            self.p.record(key, value)
+        self._recorded_center = geometry.get("center")
+
     def _load_positions(self):
-        found = self._shared(self.load_positions)
+        found, theory = self._shared(self.load_positions), self.p.positions_theory
+        if found is not None and theory is not None:
+            self._note("positions_theory is not used: the scan has positions of its own")
+        found = theory if found is None else found
         if found is None:
-            found = self.p.positions_theory
-        return None if found is None else checked(found)
+            return None
+        found = checked(found)
+        spread = np.ptp(found, axis=0).max(initial=0) if len(found) else 0
+        if spread > FAR:
+            self._note(f"the positions spread over {spread:g} m: are they in metres?")
+        return found
 
     def _select(self):
         """Which scan points there are, and which of them are wanted."""
@@ -368,7 +433,7 @@ class PtyScan(Tree):
                               ("psize", "psize='75 um'")):
             if getattr(p, name) is None:
                 needs.append((name, example))
-        if p.center is None and not p.auto_center:
+        if p.center is None and not self.finds_center:
             needs.append(("center", "center=(row, column) in raw pixels, or auto_center=True"))
         if self.positions is None and type(self).load is PtyScan.load:
             needs.append(("positions", "positions_theory, or answer load_positions()"))
@@ -409,11 +474,13 @@ class PtyScan(Tree):
 
     def _axis(self):
         """The optical axis, given, recorded or found."""
-        if not self.p.auto_center:
+        if not self.finds_center:
             return self.p.center
         total, counted = self._sample()
         center = self.comm.from_root(lambda: find_center(total, counted))
-        self._note(f"centre found at row {center[0]:.2f}, column {center[1]:.2f}")
+        recorded = self._recorded_center
+        self._note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
+            "" if recorded is None else f"; recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f}"))
         return center
 
     def _sample(self):
@@ -421,23 +488,34 @@ class PtyScan(Tree):
 
         Added in blocks of a fixed number of frames, so that the sum is the same on any number of ranks.
         """
-        n = self.selection.count
-        if n is None:
-            there, _ = self.comm.from_root(self.check, SAMPLE * self.selection.step, self.selection.first)
-            n = max(1, self.selection.reached(self.selection.first + int(there)))
-        places = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
-        points = [self.selection.first + self.selection.step * int(k) for k in places]
+        first, step = self.selection.first, self.selection.step
+        n = self.selection.count or SAMPLE
+        there, _ = self.comm.from_root(self.check, n * step, first)
+        n = min(n, self.selection.reached(first + max(int(there), 0)))
+        if n == 0:
+            raise SourceError(f"{self._where()}auto_center looks at frames of the scan, and none is there yet: set "
+                              f"center, or begin when the scan has begun")
+        points = [first + step * int(k) for k in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]
         blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
-        mine = self.comm.share(range(len(blocks)))
-        sums = np.zeros((len(mine), 2, *self.raw_shape))
-        with self.comm.together("finding the centre"):
-            for out, block in zip(sums, [blocks[i] for i in mine]):
-                rows = self._prepared(block, lambda frames: frames)
-                for frame, weight in zip(rows.data, rows.weight):
-                    np.add(out[0], frame, out=out[0], where=weight)
-                    out[1] += weight
-        sums = self.comm.rows_to_root(sums)
-        return (None, None) if sums is None else sums.sum(axis=0)
+        total = np.zeros((2, *self.raw_shape)) if self.comm.is_root else None
+        for start in range(0, len(blocks), self.comm.size):
+            mine = blocks[start + self.comm.rank:][:1] if start + self.comm.rank < len(blocks) else []
+            with self.comm.together("finding the centre"):
+                sums = [self._light(block) for block in mine]
+            rows = self.comm.rows_to_root(np.array(sums).reshape(-1, 2, *self.raw_shape))
+            if self.comm.is_root:
+                for block in rows:
+                    total += block
+        return (None, None) if total is None else total
+
+    def _light(self, points):
+        """(2, h, w): the good counts of these frames added up, and how often each pixel was good."""
+        total = np.zeros((2, *self.raw_shape))
+        rows = self._prepared(points, lambda frames: frames)
+        for frame, weight in zip(rows.data, rows.weight):
+            np.add(total[0], frame, out=total[0], where=weight)
+            total[1] += weight
+        return total
 
     def _make_meta(self):
         p, plan = self.p, self.plan
@@ -489,20 +567,23 @@ class PtyScan(Tree):
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = self._prepared(list(self.selection.raw(share)), self.plan.apply, self.plan.apply_weight, dealt)
         told = self.comm.each((len(rows), rows.data.dtype.str if len(rows) else None, rows.frame, rows.position,
-                               rows.bad))
+                               rows.bad, _blind(rows)))
         before = sum(t[0] for t in told[:self.comm.rank])
         total = sum(t[0] for t in told)
         dtype, *others = sorted({t[1] for t in told if t[1]}) or [None]
         if others:
             raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
                               f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
-        self.bad += [bad for t in told for bad in t[4]]
+        new = [bad for t in told for bad in t[4]]
+        self.bad += new
+        self._unsaved += new
         position = np.concatenate([t[3].reshape(-1, 2) for t in told])
         index = np.arange(self._kept, self._kept + total)
         batch = Batch(index=index[before:before + len(rows)], frame=rows.frame,
                       data=rows.data if len(rows) or dtype is None else rows.data.astype(dtype),
                       weight=rows.weight, position=rows.position.reshape(-1, 2), chunk=self._chunk, chunk_index=index,
-                      chunk_position=position, points=span, bad=tuple(self.bad))
+                      chunk_position=position, points=span, bad=tuple(self._unsaved),
+                      blind=sum(t[5] for t in told))
         self._taken, self._kept = span.stop, self._kept + total
         return batch
 
@@ -546,14 +627,20 @@ class PtyScan(Tree):
         if not points:
             return Loaded([], None)
         try:
-            return Loaded.of(self.load(list(points)), points, self.recipe_name)
-        except SourceError as err:
-            if self.p.bad_frames == "raise":
-                err.add_note(f"while loading scan points {points[0]} to {points[-1]}; bad_frames='drop' or 'mask' goes "
-                             f"on without those that cannot be read")
+            loaded = Loaded.of(self.load(list(points)), points, self.recipe_name)
+        except Exception as err:
+            if self.p.bad_frames == "raise" or not unreadable(err):
+                err.add_note(f"while in {self.recipe_name}.load() of scan points {points[0]} to {points[-1]}")
+                if unreadable(err):
+                    err.add_note("bad_frames='drop' or 'mask' goes on without frames that cannot be read")
                 raise
-        return load_readable(self.load, points, self.recipe_name,
-                             blank=self._blank if self.p.bad_frames == "mask" else None)
+            loaded = load_readable(self.load, points, self.recipe_name, {self.raw_shape, self.window.shape},
+                                   blank=self._blank if self.p.bad_frames == "mask" else None)
+        if loaded.points and loaded.frames.dtype != self.raw_dtype:
+            raise RecipeError(f"{self.recipe_name}.load() returned {loaded.frames.dtype} for scan points {points[0]} "
+                              f"to {points[-1]}, and {self.raw_dtype} for the first: a scan has one kind of number; "
+                              f"convert in load()")
+        return loaded
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
@@ -561,7 +648,7 @@ class PtyScan(Tree):
         return [self._load(list(self.selection.raw(part))) for part in shares]
 
     def _blank(self, example):
-        return np.zeros(self.window.shape if example is None else example.shape, self._raw_dtype)
+        return np.zeros(self.window.shape if example is None else example.shape, self.raw_dtype)
 
     def _region_of(self, stack, what):
         """The region of a stack that comes whole or as the region."""
@@ -575,6 +662,10 @@ class PtyScan(Tree):
     def _positions_of(self, loaded):
         if self.positions is not None and loaded.positions is None:
             return self.positions[loaded.points]
+        if loaded.positions is None and loaded.bad:
+            point, why = loaded.bad[0]
+            raise PositionError(f"{self.recipe_name}: scan point {point} cannot be read ({why}), and its position "
+                                f"comes with it: bad_frames='mask' cannot keep its place; set 'drop'")
         if loaded.positions is None:
             raise PositionError(f"{self.recipe_name}: no positions: load_positions() gave none, and load() none with "
                                 f"the frames; answer one of them, or set positions_theory")
@@ -593,10 +684,12 @@ class PtyScan(Tree):
         if self._kept == 0:
             why = f"; the first: {self.bad[0][1]}" if self.bad else ""
             raise SourceError(f"{self._where()}not one frame could be prepared{why}")
+        if self.bad:
+            self._note(f"frames that could not be read: {len(self.bad)}; info/bad_frames lists them")
+        if self._blind:
+            self._note(f"frames without one good pixel: {self._blind}")
         if self.sink is not None:
             self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, provenance.info(self))
-        if self.bad:
-            self._note(f"{len(self.bad)} frames could not be read; info/bad_frames lists them")
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)
@@ -614,6 +707,12 @@ class _Rows:
 
     def __len__(self):
         return len(self.frame)
+
+
+def _blind(rows):
+    """How many frames that could be read have no good pixel."""
+    unread = {point for point, _ in rows.bad}
+    return sum(not w.any() for w, point in zip(rows.weight, rows.frame.tolist()) if point not in unread)
 
 
 def _affinity():

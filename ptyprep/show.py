@@ -4,34 +4,36 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptyprep import faces
 from ptyprep.errors import SourceError
 from ptyprep.sources import PtydFile, layout_of
 from ptyprep.sources.hdf5 import is_hdf5, open_hdf5
 
-TREE_LINES = 60
+TREE_LINES, MEMBERS, SMALL = 80, 60, 3      # of a tree, of one group, numbers that are shown as they are
+UNTOLD = {"origins"}                        # a line for each parameter, mostly "default"
 
 
 def plan_text(scan):
     """What `scan`, that has looked, would read and write."""
     p, source = scan.p, scan.source
-    plan = scan.plan_about("geometric" if p.auto_center else p.center)
+    plan = scan.plan_about("geometric" if scan.finds_center else p.center)
     n, (h, w) = scan.total, plan.shape
-    raw = source.dtype if source else np.dtype(float)
+    raw = scan.raw_dtype
     chunk = scan.chunk_frames
     frame = h * w * plan.dtype(raw).itemsize
-    window = plan.region if p.auto_center else plan.window.shape
+    window = plan.region if scan.finds_center else plan.window.shape
     held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
     rows = [("recipe", scan.recipe_name),
             ("frames", "not known yet" if n is None else f"{n} of {source.shape[0] if source else n}"),
             ("raw frame", f"{scan.raw_shape[0]} x {scan.raw_shape[1]} pixels, "
                           f"{raw if source else 'kind of number not known yet'}"),
             ("region", f"{plan.region[0]} x {plan.region[1]} raw pixels" + (
-                "" if p.auto_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
+                "" if scan.finds_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
                                          f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
-            ("centre", "found from a sample of frames when it runs" if p.auto_center else
+            ("centre", "found from a sample of frames when it runs" if scan.finds_center else
              f"row {plan.center[0]:g}, column {plan.center[1]:g} ({p.origin('center')})"),
             ("prepared", f"{h} x {w} pixels, {plan.dtype(raw)}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
-            *[(name, f"{_values(getattr(p, name))} {unit} ({p.origin(name)})")
+            *[(name, f"{faces.display(getattr(p, name), unit)} ({p.origin(name)})")
               for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
             ("positions", _extent(scan.positions)),
             ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame"),
@@ -65,7 +67,7 @@ def show_text(path):
                                                                     if source.grid else ""))]
     recorded = source.recorded
     for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"), ("center", "pixel")):
-        rows.append((name, f"{_values(recorded[name])} {unit}" if name in recorded else "not recorded"))
+        rows.append((name, faces.display(recorded[name], unit) if name in recorded else "not recorded"))
     positions = getattr(source, "positions", getattr(source, "translation", None))
     rows.append(("positions", _extent(positions)))
     if isinstance(source, PtydFile):
@@ -97,32 +99,41 @@ def _tree(path):
 
     def walk(group, indent):
         seen.add(group)
-        for name in group:
+        names = sorted(group, key=lambda name: name != "meta")          # of a .ptyd the part that says most
+        for name in [name for name in names if name not in UNTOLD][:MEMBERS]:
             link = group.get(name, getlink=True)
             to = f" -> {link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else (
                 f" -> {link.path}" if isinstance(link, h5py.SoftLink) else "")
             try:
                 node = group[name]
             except (KeyError, OSError):
-                lines.append(f"{indent}{name}{to}  (not there)")
+                there = not isinstance(link, h5py.ExternalLink) or (path.parent / link.filename).exists()
+                lines.append(f"{indent}{name}{to}  ({'cannot be opened' if there else 'not there'})")
                 continue
             if isinstance(node, h5py.Dataset):
-                lines.append(f"{indent}{name}{to}  {node.dtype} {node.shape if node.shape else _short(node)}")
+                lines.append(f"{indent}{name}{to}  {_content(node)}")
             else:
                 again = node in seen
                 lines.append(f"{indent}{name}/{to}{'  (as above)' if again else ''}")
                 if not again and (not to or isinstance(link, h5py.ExternalLink)):
                     walk(node, indent + "  ")
+        if len(names) > MEMBERS:
+            lines.append(f"{indent}… and {len(names) - MEMBERS} more")
     with open_hdf5(path) as file:
         walk(file, "  ")
     more = len(lines) - TREE_LINES
     return "\n".join((lines or ["  (an empty file)"])[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
 
 
-def _short(dataset):
+def _content(dataset):
+    """The value of a small dataset, else its kind of number and shape."""
+    if dataset.attrs.get("type") == "None":
+        return "none"
+    if dataset.dtype.kind == "V" or dataset.size is None or dataset.size > SMALL:
+        return f"{dataset.dtype} {dataset.shape}"
     value = dataset[()]
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return text if len(text) < 40 else text[:37] + "…"
+    text = value.decode(errors="replace") if isinstance(value, bytes) else ", ".join(map(str, np.ravel(value).tolist()))
+    return text if len(text) < 60 else text[:57] + "…"
 
 
 def _table(rows):
@@ -134,10 +145,6 @@ def _table(rows):
 def _orientation(plan):
     words = (("transposed", plan.transpose), ("rows flipped", plan.flipud), ("columns flipped", plan.fliplr))
     return ", ".join(word for word, on in words if on) or "as it is"
-
-
-def _values(value):
-    return ", ".join(f"{v:g}" for v in np.atleast_1d(value))
 
 
 def _extent(positions):

@@ -1,4 +1,5 @@
 """For recipe authors: tiny detector files, what every recipe must do, and "run this on N ranks"."""
+import difflib
 import inspect
 import os
 import shutil
@@ -12,8 +13,9 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import RecipeError
+from ptyprep.mpi import room
 from ptyprep.params import Par, walk
-from ptyprep.scan import PtyScan
+from ptyprep.scan import FAR, PtyScan
 from ptyprep.sources.dectris import HC
 
 # --- tiny detector files ------------------------------------------------------------------------------
@@ -150,6 +152,10 @@ def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
     return subprocess.CompletedProcess(command, job.returncode, out, err)
 
 
+HOOKS = ("open", "load_geometry", "load_common", "load_positions", "load_weight", "check", "load", "correct",
+         "post_initialize", "close")
+
+
 # --- what every recipe must do --------------------------------------------------------------------------
 
 
@@ -162,7 +168,10 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
 
     Raises RecipeError that lists everything that is wrong.
     """
-    checks = [_documented, _positions_fit, _order_does_not_matter, _cut_while_reading, _chunks_do_not_matter, _saved]
+    if room().size > 1:
+        raise RecipeError("check_recipe runs on one process and starts ranks itself; call it without mpirun")
+    checks = [_documented, _hooks_spelled, _positions_fit, _order_does_not_matter, _cut_while_reading,
+              _chunks_do_not_matter, _saved]
     if ranks > 1 and mpirun() and _spoken(recipe):
         checks.append(_ranks_do_not_matter)
     done, problems = [], []
@@ -175,6 +184,7 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
                 problems.append(f"{check.__doc__}: {err}")
             except Exception as err:    # noqa: BLE001  whatever a recipe does is its report
                 problems.append(f"{check.__doc__}: {type(err).__name__}: {err}")
+                break                   # what cannot be prepared at all need not be said six times
     if problems:
         raise RecipeError(f"{recipe.__name__} breaks {len(problems)} of {len(checks)} rules:\n- "
                           + "\n- ".join(problems))
@@ -200,13 +210,20 @@ def _documented(recipe, pars, folder, ranks):
                  or "multiplier" in name, f"parameter {name} is a number without a unit (unit='' if it has none)")
 
 
+def _hooks_spelled(recipe, pars, folder, ranks):
+    """no method is nearly a hook"""
+    for name in vars(recipe):
+        near = difflib.get_close_matches(name, HOOKS, 1, 0.85)
+        _require(name in HOOKS or name.startswith("_") or not near, f"{name}() is never called; is {near} meant?")
+
+
 def _positions_fit(recipe, pars, folder, ranks):
     """every frame has a finite position"""
     positions = np.concatenate([b.position for b in recipe(pars).initialize().batches()])
     _require(len(positions) >= 2, f"{len(positions)} frames: give a scan with two at least")
     _require(np.isfinite(positions).all(), "positions are not finite")
     spread = np.ptp(positions, axis=0).max()
-    _require(spread < 1, f"positions span {spread:g} m: are they in metres?")
+    _require(spread < FAR, f"positions span {spread:g} m: are they in metres?")
 
 
 def _order_does_not_matter(recipe, pars, folder, ranks):

@@ -20,7 +20,8 @@ class Moonflower(PtyScan):
     energy = Par(6.2)
     distance = Par(7.19)
     psize = Par(172e-6)
-    detector: int | None = Par(None, gt=0, unit="pixel", doc="Side of the simulated detector. None: as shape, else 128.")
+    detector: int | None = Par(None, gt=0, unit="pixel",
+                                doc="Side of the simulated detector. None: as shape, else 128.")
     model: str = Par("round", choices=("round", "raster"), doc="Pattern of the scan points.")
     density: float = Par(0.2, gt=0, le=1, unit="", doc="Scan step, as a fraction of the probe's diameter.")
     photons: float = Par(1e8, gt=0, unit="", doc="Photons in a frame, on the average of the scan.")

@@ -164,7 +164,7 @@ CASES = {
                              "s_master.h5 is the file that is read; name"),
     "data file overwritten": (None, (*EIGER, "-o", "./s_data_000002.h5", "--overwrite"),
                               "s_data_000002.h5 is the file that is"),
-    "raw file as output": (None, (*EIGER, "-o", "s_master.h5"), "s_master.h5 is the file that is read"),
+    "raw file as output": (None, (*EIGER, "-o", "s_master.h5"), "s_master.h5 exists"),
 }
 
 

@@ -330,8 +330,9 @@ def test_a_fault_of_a_recipe_is_one_line_and_leaves_nothing(folder):
         "    def load_positions(self): return np.zeros((4, 2))\n"
         "    def load(self, indices): return {}[7] if 3 in indices else np.ones((len(indices), 8, 8))\n")
     done = shell("prepare", "mine.py", "-o", "x.ptyd")
-    assert done.returncode == 1 and done.stderr.splitlines() == ["ptyprep: KeyError: 7",
-                                                                 "--debug shows where that happened"]
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1 and lines[0] == "ptyprep: KeyError: 7" and "Traceback" not in done.stderr
+    assert lines[-1] == "--debug shows where that happened" and len(lines) <= 4
     (folder / "broken.py").write_text("def (")
     done = shell("prepare", "broken.py")
     assert done.returncode == 1 and "SyntaxError" in done.stderr and "broken.py" in done.stderr

@@ -38,7 +38,7 @@ def test_the_recipe_is_ten_lines():
 def test_the_recipe_keeps_the_contract(scan_folder):
     cls = recipe(f"{scan_folder / 'stepscan.py'}:StepScan")
     done = check_recipe(cls, path=str(scan_folder / "scan_0042"), distance=2.1, psize=75e-6, center=(40, 44), shape=32)
-    assert len(done) == 7
+    assert len(done) == 8
 
 
 def test_the_loop_runs_and_finds_the_centre(scan_folder, monkeypatch, capsys):
@@ -52,7 +52,7 @@ def test_the_loop_runs_and_finds_the_centre(scan_folder, monkeypatch, capsys):
 def test_the_command_for_it_runs(scan_folder):
     line = next(line for line in README.splitlines() if "./stepscan.py:StepScan" in line).strip()
     words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', line)]
-    done = subprocess.run([sys.executable, "-m", "ptyprep", *words[1:]], cwd=scan_folder, capture_output=True, text=True,
-                          timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-m", "ptyprep", *words[1:]], cwd=scan_folder, capture_output=True,
+                          text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert (scan_folder / "scan_0042.ptyd").exists()

@@ -128,7 +128,7 @@ def test_ptyd_keeps_masks_of_single_frames(tmp_path):
 ])
 def test_the_contract(files, cls, pars):
     done = check_recipe(cls, ranks=3 if cls is Eiger and "rebin" in pars else 1, **files[cls], **pars)
-    assert len(done) == 7 if cls is Eiger and "rebin" in pars else 6
+    assert len(done) == 8 if cls is Eiger and "rebin" in pars else 7
 
 
 def test_auto_finds_the_right_one(files):
@@ -149,7 +149,7 @@ def test_a_raster_in_four_dimensions(tmp_path):
 
 
 def test_sample_motion_becomes_illumination_in_cxi(tmp_path):
-    """The sample moves along +y of the laboratory; slow is -y, so the light moves to larger rows. Other axes: by hand."""
+    """The sample moves along +y of the laboratory; slow is -y, so the light moves to larger rows; others by hand."""
     moves = np.array([[0, 0, 0], [0, 1e-6, 0], [2e-6, 0, 0.0]])
     frames = np.ones((3, 8, 8), "i4")
     for basis, expected in (

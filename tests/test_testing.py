@@ -27,10 +27,10 @@ class Good(PtyScan):
 
 def test_a_good_recipe_passes_every_check():
     done = check_recipe(Good, ranks=1)
-    assert len(done) == 6 and "one rank and several prepare the same" not in done
+    assert len(done) == 7 and "one rank and several prepare the same" not in done
     if mpirun():
-        assert len(check_recipe(Good, ranks=3)) == 7
-    assert len(check_recipe(Good, ranks=1, shape=(8, 10), rebin=2, orientation=6, frames="1::2")) == 6
+        assert len(check_recipe(Good, ranks=3)) == 8
+    assert len(check_recipe(Good, ranks=1, shape=(8, 10), rebin=2, orientation=6, frames="1::2")) == 7
 
 
 class Undocumented(Good):

@@ -64,6 +64,6 @@ def test_first_conversion(tmp_path):
 def test_your_beamline(tmp_path):
     said = run("2_your_beamline.py", tmp_path)
     assert "scan_0001.ptyd: 40 frames of 96 x 96 pixels" in said
-    assert said.count("\nok: ") == (7 if mpirun() else 6)
+    assert said.count("\nok: ") == (8 if mpirun() else 7)
     assert "largest difference: 0.0" in said        # nm, of positions that went through a text file
     assert (tmp_path / "corrected.png").exists()

@@ -2,7 +2,8 @@
 import h5py
 
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import publish, write_main
+from ptyprep.sinks.parts import write_main
+from ptyprep.sinks.publish import publish
 
 
 class Append(Link):
@@ -14,8 +15,8 @@ class Append(Link):
     def _begin(self, meta, info, chunks):
         pass        # no main file before the end
 
-    def _refuse_endless(self, chunks):
-        pass
+    def _count(self, frames, size):
+        return None     # is not needed
 
     def _close(self, meta, info):
         finished = self.parts.finished()
@@ -31,9 +32,9 @@ class Append(Link):
                     for name in part:
                         if name != "weights" or mask is None:
                             part.copy(name, target)     # HDF5 copies compressed chunks as they are
-        publish(write_main(self.output, meta, info, chunks), self.output, replace=self.overwrite)
+        publish(write_main(self.output, meta, info, chunks), self.output, replace=self.may["overwrite"])
         self.parts.remove()
-        self._remove_other_runs()
+        self.parts.remove_others()
 
 
 def one_mask(parts):

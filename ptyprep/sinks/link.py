@@ -1,12 +1,12 @@
 """`link`: a main file whose chunks are links to part files; it can be read while it grows."""
-import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.sinks.parts import WEIGHTS, Parts, publish, runs, write_main
+from ptyprep.sinks.parts import WEIGHTS, Parts, write_main
+from ptyprep.sinks.publish import publish
 
 
 class Link:
@@ -17,26 +17,35 @@ class Link:
     yet whether all will be equal.
     """
 
-    def __init__(self, output, comm, encoder, *, overwrite=False, resume=False):
-        self.output, self.comm, self.encoder = Path(output), comm, encoder
-        self.overwrite, self.resume = overwrite, resume
-        self.parts = Parts(self.output, encoder)
+    def __init__(self, output, comm, *, overwrite=False, resume=False):
+        self.output, self.comm = Path(output), comm
+        self.may = {"overwrite": overwrite, "resume": resume}
+        self.parts = Parts(self.output)
+        self.encoder = None
         self.published = False          # by this run, under the output's name
 
-    def ready(self, fingerprint):
-        """Refuse what must not be overwritten; (chunks, frames, scan points, bad frames) done by an earlier run."""
-        return self.comm.from_root(lambda: self.parts.ready(fingerprint, overwrite=self.overwrite, resume=self.resume))
+    def refuse(self):
+        """Raise OutputError, before any work, where such an output must not be made."""
+        self.comm.from_root(lambda: self.parts.refuse(**self.may))
 
-    def write(self, batch, meta, info, chunks):
+    def ready(self, fingerprint, encoder):
+        """How far an earlier run came that is continued: {"chunk", "frames", "points", "bad", "blind"}.
+
+        fingerprint : {name: text} that must not differ; encoder : how frames are compressed
+        """
+        self.encoder = encoder
+        return self.comm.from_root(lambda: self.parts.ready(fingerprint, encoder, **self.may))
+
+    def write(self, batch, meta, info, size):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them.
 
-        meta, info : as known so far; chunks : how many there will be, None if that is not known
+        meta, info : as known so far; size : how many frames are asked for in each chunk
         """
         with self.comm.together(f"compressing chunk {batch.chunk}"):
-            frames, weights = self.encoder.encode(batch.data), encode_masks(batch.weight)
-        columns = [self._gather(frames), self._gather(weights),
+            data, weights = self.encoder.encode(batch.data), encode_masks(batch.weight)
+        columns = [self._gather(data), self._gather(weights),
                    *map(self.comm.rows_to_root, (batch.index, batch.frame, batch.position))]
-        self.comm.from_root(lambda: self._write(batch, columns, meta, info, chunks))
+        self.comm.from_root(lambda: self._write(batch, columns, meta, info, size))
 
     def close(self, meta, info):
         """End the scan with the true meta and info."""
@@ -44,8 +53,11 @@ class Link:
 
     def abandon(self):
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
-        if self.comm.is_root and self.parts.folder is not None and not self.parts.finished():
-            self.parts.remove()
+        if self.comm.is_root and self.parts.folder is not None:
+            if self.parts.finished():
+                self.parts.release()
+            else:
+                self.parts.remove()
 
     def _gather(self, pieces):
         """The compressed pieces of all ranks, on root."""
@@ -56,22 +68,23 @@ class Link:
         ends = np.cumsum(sizes)
         return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
-    def _write(self, batch, columns, meta, info, chunks):
-        self._refuse_endless(chunks)
-        if self.parts.folder is None:
-            self.parts.begin()
-        self.parts.write(batch, batch.data.shape[1:], batch.data.dtype, columns)
+    def _write(self, batch, columns, meta, info, size):
+        chunks = self._count(meta["num_frames"], size)
+        self.parts.begin(size)
+        self.parts.write(batch, columns)
         if not self.published:
             self._begin(meta, info, chunks)
 
-    def _refuse_endless(self, chunks):
-        if chunks is None:
+    def _count(self, frames, size):
+        """How many chunks there will be."""
+        if frames is None:
             raise OutputError(f"{self.output}: save='link' makes its links first and must know how many frames come; "
                               f"set num_frames, or save='append'")
+        return -(-frames // size)
 
     def _begin(self, meta, info, chunks):
-        self._publish(meta, info, chunks, replace=self.overwrite or self.resume)
-        self._remove_other_runs()
+        self._publish(meta, info, chunks, replace=any(self.may.values()))
+        self.parts.remove_others()
 
     def _close(self, meta, info):
         self._publish(meta, info, len(self.parts.finished()), replace=True)
@@ -83,11 +96,6 @@ class Link:
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
         publish(write_main(self.output, meta, info, links), self.output, replace=replace)
         self.published = True
-
-    def _remove_other_runs(self):
-        for folder in runs(self.output):
-            if folder != self.parts.folder:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def encode_masks(masks):

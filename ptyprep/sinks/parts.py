@@ -2,12 +2,17 @@
 
 A run keeps its parts in a folder beside the output, `<stem>.<run id>/000000.h5` …, new for every run, so that
 a reader never meets parts of another run under the same name. A part is written under a temporary name, flushed
-to the disk and renamed; part n appears only when 0 … n - 1 are there. `run.json` in the folder says what is
-being prepared, for `resume`.
+to the disk and renamed; part n appears only when 0 … n - 1 are there. Beside them lie
+
+    run.json        what is being prepared: `resume` compares it
+    log.jsonl       a line for each part: where in the scan it ends, and the frames that could not be read
+    lock            locked while a process writes the run, so that nobody takes a running one for an interrupted one
 """
 import errno
+import fcntl
 import json
 import os
+import platform
 import secrets
 import shutil
 from glob import escape
@@ -19,74 +24,75 @@ import numpy as np
 from ptyprep import h5rw
 from ptyprep.codec import Encoder
 from ptyprep.errors import OutputError
+from ptyprep.sinks.publish import publish, writing
 
-RUN_FILE = "run.json"
+RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
+_held = {}                          # {folder: file descriptor of its lock} of this process
+FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0}
 
 
 class Parts:
     """The folder of one run; only root uses it.
 
     output : path of the .ptyd
-    encoder : how frames are compressed
     """
 
-    def __init__(self, output, encoder):
-        self.output, self.encoder = output, encoder
-        self.folder = self.dtype = self.fingerprint = None
+    def __init__(self, output):
+        self.output = output
+        self.folder = self.encoder = self.fingerprint = self._dtype = self._size = None
 
-    def ready(self, fingerprint, *, overwrite, resume):
-        """Whether there may be such an output: (chunks, frames, scan points, bad frames) that are done already.
-
-        Nothing is written yet. Raises OutputError when the output or an interrupted run towards it is there and
-        neither `overwrite` nor `resume` says what to do, or when what would be resumed differs.
-        """
-        self.fingerprint = fingerprint
+    def refuse(self, *, overwrite, resume):
+        """Raise OutputError where such an output must not be made: nothing is overwritten unasked, and nothing
+        that another process is writing."""
         folder = self.output.parent
         if not folder.is_dir():
             raise OutputError(f"{self.output}: the folder {folder} does not exist; make it first")
         if self.output.is_dir():
             raise OutputError(f"{self.output} is a folder; name a .ptyd file")
-        self._refuse_source()
         left = unfinished(self.output)
-        if resume and left:
-            return self._continue(left[-1])
+        for run in left:
+            if who := _writer(run):
+                raise OutputError(f"{self.output} is being prepared right now by {who}, in {run.name}; wait for it, or "
+                                  f"name another output")
+        if overwrite or resume and left:
+            return
         if resume and self.output.exists():
             raise OutputError(f"{self.output} is finished; there is nothing to resume. Set overwrite to make it again")
-        if not overwrite:
-            refuse_existing(self.output)
-        return 0, 0, 0, []
+        if self.output.exists():
+            raise OutputError(f"{self.output} exists; choose another name, or set overwrite to replace it")
+        if left:
+            done = len(list(left[-1].glob("*.h5")))
+            raise OutputError(f"{self.output}: an interrupted preparation of it is in {left[-1].name} ({done} finished "
+                              f"chunks); set resume to continue it, or overwrite to start again")
 
-    def _refuse_source(self):
-        """Not even `overwrite` may replace the data that are read."""
-        read = [told.removeprefix("source ") for told in self.fingerprint if told.startswith("source ")]
-        for file in read:
-            if self.output.exists() and self.output.samefile(file):
-                raise OutputError(f"{self.output} is the file that is read; name another output")
+    def ready(self, fingerprint, encoder, *, overwrite, resume):
+        """Find the run to continue, or none: how far it came, as in `FRESH`. Nothing is written yet.
 
-    def _continue(self, folder):
-        before, now = _state(folder / RUN_FILE)["fingerprint"], self.fingerprint
-        differ = [f"{k}: was {before.get(k, 'absent')}, is {now.get(k, 'absent')}"
-                  for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
-        if differ:
-            raise OutputError(f"{self.output} cannot be resumed, because it would not be the same scan: "
-                              f"{'; '.join(differ)}. Use the same parameters, or overwrite")
-        self.folder = folder
-        frames, points, bad = 0, 0, []
-        for path in self.finished():
-            with h5py.File(path, "r") as part:
-                frames += len(part["data"])
-                points, bad = int(part.attrs["points_end"]), json.loads(part.attrs["bad_frames"])
-                self.dtype = part["data"].dtype
-        return len(self.finished()), frames, points, [tuple(b) for b in bad]
+        Raises OutputError for what `refuse` says, when the output is one of the files that are read, and when what
+        would be resumed differs, with the differences.
+        """
+        self.fingerprint, self.encoder = fingerprint, encoder
+        self.refuse(overwrite=overwrite, resume=resume)
+        self._refuse_source()
+        left = unfinished(self.output)
+        return self._continue(left[-1]) if resume and left else FRESH
 
-    def begin(self):
-        """Make the folder of a new run."""
-        self.folder = self.output.with_name(f"{self.output.stem}.{secrets.token_hex(4)}")
-        with writing(self.output):
-            self.folder.mkdir()
-            (self.folder / RUN_FILE).write_text(json.dumps(
-                {"output": self.output.name, "finished": False, "fingerprint": self.fingerprint}, indent=1))
+    def begin(self, size):
+        """Make the folder of a new run with `size` frames in a chunk, if there is none; hold its lock from now on."""
+        if self.folder is None:
+            folder = self.output.with_name(f"{self.output.stem}.{secrets.token_hex(4)}")
+            with writing(self.output):
+                folder.mkdir()
+                self.folder = folder
+                _lock(folder)
+                (folder / RUN_FILE).write_text(json.dumps(
+                    {"output": self.output.name, "finished": False, "size": size, "fingerprint": self.fingerprint},
+                    indent=1))
+            self._size = size
+        if size != self._size:
+            raise OutputError(f"{self.output}: chunks of one file have one size: it began with {self._size} frames in "
+                              f"each, now {size} are asked for")
 
     def finished(self):
         """The part files that are complete, in order."""
@@ -98,22 +104,24 @@ class Parts:
     def path(self, number):
         return self.folder / f"{number:06d}.h5"
 
-    def write(self, batch, shape, dtype, columns):
+    def write(self, batch, columns):
         """Write one part, whole. `columns` are of all its rows: compressed frames and masks, numbers, positions."""
         chunks, weights, index, frame, position = columns
-        if self.dtype not in (None, dtype):
-            raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self.dtype}: a "
-                              f".ptyd holds one kind of number; make correct() return always the same")
-        self.dtype, path = dtype, self.path(batch.chunk)
+        shape, dtype = batch.data.shape[1:], batch.data.dtype
+        if self._dtype is not None and self._dtype != dtype:
+            raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self._dtype}: "
+                              f"a .ptyd holds one kind of number; make correct() return always the same")
+        self._dtype, path = dtype, self.path(batch.chunk)
         temporary = path.with_suffix(".tmp")
         with writing(path), h5py.File(temporary, "w") as part:
             h5rw.stamp(part)
-            part.attrs.update(points_end=batch.points.stop, bad_frames=json.dumps(batch.bad))
             _stack(part, "data", chunks, shape, dtype, self.encoder)
             _stack(part, "weights", weights, shape, np.uint8, WEIGHTS)
             for name, values, kind in (("indices", index, "arraylist"), ("frame_ids", frame, "array"),
                                        ("positions", position, "array")):
                 part.create_dataset(name, data=values).attrs["type"] = kind
+        self._log({"chunk": batch.chunk, "frames": len(index), "points": batch.points.stop, "bad": batch.bad,
+                   "blind": batch.blind})
         publish(temporary, path)
 
     def finish(self):
@@ -123,9 +131,66 @@ class Parts:
         with writing(path):
             temporary.write_text(json.dumps({**json.loads(path.read_text()), "finished": True}, indent=1))
         publish(temporary, path)
+        self.release()
+        for name in (LOG_FILE, LOCK_FILE):      # of use only to a run that goes on
+            (self.folder / name).unlink(missing_ok=True)
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def remove_others(self):
+        """Remove the folders of other runs towards this output, which it replaces."""
+        for folder in runs(self.output):
+            if folder != self.folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def release(self):
+        """Let go of the run, so that another process may continue it."""
+        if self.folder in _held:
+            os.close(_held.pop(self.folder))
+
+    def _continue(self, folder):
+        state = _state(folder / RUN_FILE)
+        before, now = state["fingerprint"], self.fingerprint
+        differ = [f"{k}: was {before.get(k, 'absent')}, is {now.get(k, 'absent')}"
+                  for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+        if differ:
+            raise OutputError(f"{self.output} cannot be resumed, because it would not be the same scan: "
+                              f"{'; '.join(differ)}. Use the same parameters, or overwrite")
+        self.folder, self._size = folder, state["size"]
+        _lock(folder)
+        for stray in folder.glob("*.tmp"):
+            stray.unlink()
+        finished = self.finished()
+        if finished:
+            with h5py.File(finished[-1], "r") as part:
+                self._dtype = part["data"].dtype
+        lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
+        lines = [lines[n] for n in range(len(finished))]
+        return {"chunk": len(finished), "frames": sum(line["frames"] for line in lines),
+                "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
+                "bad": [tuple(b) for line in lines for b in line["bad"]]}
+
+    def _log(self, line):
+        """Append a line and flush it: it is there before its part is."""
+        with writing(self.folder / LOG_FILE), open(self.folder / LOG_FILE, "a") as log:
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
+
+    def _logged(self):
+        for line in (self.folder / LOG_FILE).read_text().splitlines() if (self.folder / LOG_FILE).exists() else ():
+            try:
+                yield json.loads(line)
+            except ValueError:      # cut off when the process died; its part is not there
+                continue
+
+    def _refuse_source(self):
+        """Not even `overwrite` may replace the data that are read."""
+        for told in self.fingerprint:
+            if told.startswith("source ") and self.output.exists() and self.output.samefile(told[len("source "):]):
+                raise OutputError(f"{self.output} is the file that is read; name another output")
 
 
 def _stack(group, name, chunks, shape, dtype, encoder):
@@ -134,16 +199,6 @@ def _stack(group, name, chunks, shape, dtype, encoder):
     dataset.attrs["type"] = "array"
     for i, chunk in enumerate(chunks):
         dataset.id.write_direct_chunk((i, 0, 0), chunk)
-
-
-def refuse_existing(output):
-    """Raise OutputError when an output, or a run towards it, is there: nothing is ever overwritten unasked."""
-    if output.exists():
-        raise OutputError(f"{output} exists; choose another name, or set overwrite to replace it")
-    if left := unfinished(output):
-        done = len(list(left[-1].glob("*.h5")))
-        raise OutputError(f"{output}: an interrupted preparation of it is in {left[-1].name} ({done} finished chunks); "
-                          f"set resume to continue it, or overwrite to start again")
 
 
 def runs(output):
@@ -162,58 +217,43 @@ def _state(path):
         state = json.loads(path.read_text())
     except (OSError, ValueError):
         state = None
-    ours = isinstance(state, dict) and {"output", "finished", "fingerprint"} <= state.keys()
+    ours = isinstance(state, dict) and {"output", "finished", "fingerprint", "size"} <= state.keys()
     return state if ours else {"output": None, "finished": True}
 
 
-def publish(temporary, path, *, replace=True):
-    """Give a finished file its name, at once and for good.
-
-    Raises OutputError when `replace` is False and the name is taken meanwhile; the temporary file is gone then.
-    """
-    with writing(path):
-        try:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            if replace:
-                os.replace(temporary, path)
-            else:
-                _link(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _link(temporary, path):
+def _lock(folder):
+    """Lock a run folder for this process until `release`, or until it ends, however that happens."""
+    lock = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR)
+    if folder in _held:         # an earlier scan in this process has let the run lie
+        os.close(_held.pop(folder))
     try:
-        os.link(temporary, path)        # unlike a rename it fails where the name is taken
-        os.unlink(temporary)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as err:
-        if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP) or path.exists():
-            raise
-        os.replace(temporary, path)     # a file system without hard links
+        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            os.close(lock)
+            raise OutputError(f"{folder}: another process has just begun to write there") from err
+        # else a file system without locks, where nobody can tell
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
+    _held[folder] = lock
 
 
-class writing:
-    """A block that writes `path`: a failure of the file system becomes an OutputError that says so."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, err, trace):
-        if isinstance(err, FileExistsError):
-            raise OutputError(f"{self.path} exists: something else has made it meanwhile") from err
-        if isinstance(err, OSError) and not isinstance(err, OutputError):
-            why = os.strerror(err.errno) if err.errno else str(err)
-            raise OutputError(f"{self.path} cannot be written: {why}") from err
+def _writer(folder):
+    """Which other process, here or on another node, is writing a run; None when none is."""
+    if folder in _held:
+        return None
+    try:
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return os.read(lock, 200).decode(errors="replace") or "another process"
+    finally:
+        os.close(lock)
+    return None
 
 
 def write_main(path, meta, info, chunks):
@@ -228,6 +268,6 @@ def write_main(path, meta, info, chunks):
             h5rw.write(main, "meta", meta)
             h5rw.write(main, "info", info)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
     return temporary

@@ -76,7 +76,8 @@ def layout_of(path):
         if found:
             return found[0]
     what = "not a file that is understood" if path.stat().st_size else "an empty file"
-    raise SourceError(f"{path}: {what}; expected a DECTRIS master, CXI or .ptyd file, another HDF5 file with a stack of frames, or a .npy array")
+    raise SourceError(f"{path}: {what}; expected a DECTRIS master, CXI or .ptyd file, another HDF5 file with a stack "
+                      f"of frames, or a .npy array")
 
 
 def open_frames(path, key=None, *, threads=1):

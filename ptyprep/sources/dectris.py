@@ -45,6 +45,9 @@ class DectrisMaster(Hdf5Stack):
     def _find_frames(self, file):
         data = file.get("entry/data")
         names = _data_names(data)
+        if names and DETECTOR not in file:
+            raise SourceError(f"{self.path}: a data file: it has frames but no {DETECTOR}; give the master file that "
+                              f"links to it")
         if not names:
             raise SourceError(f"{self.path}: no entry/data/data_000001 and so on; expected a DECTRIS master file, "
                               f"found {', '.join(file) or 'an empty file'}")

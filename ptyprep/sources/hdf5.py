@@ -380,9 +380,8 @@ def _regular(space, shape):
     if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
         return None
     axes = [[int(v) for v in axis] for axis in zip(*space.get_regular_hyperslab())]
-    # what follows without a gap is one block, however it was said
-    return [(start, n * block, 1, n * block) if n == 1 or stride == block else (start, stride, n, block)
-            for start, stride, n, block in axes]
+    # HDF5 keeps what follows without a gap as one block, of stride 1
+    return [(start, max(stride, block), n, block) for start, stride, n, block in axes]
 
 
 def moved(piece, start, **changes):

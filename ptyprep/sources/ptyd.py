@@ -12,7 +12,7 @@ class PtydFile(Hdf5Stack):
     """Prepared scan (.ptyd) with its chunks, in one file or linked.
 
     meta : what the file says of all frames
-    positions : (n, 2) (y, x) [m]
+    positions : (n, 2) (y, x) [m], None where the file has none
     frame_ids : (n,) raw frame numbers, dense where the file has none
     """
 
@@ -25,6 +25,8 @@ class PtydFile(Hdf5Stack):
                 raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
                                   f"found {', '.join(file) or 'nothing'}")
             self.meta = h5rw.read(file["meta"])
+            axis = file.get("info/axis")        # ours: meta/center is the whole pixel that holds it
+            self.axis = None if axis is None else tuple(float(a) for a in np.ravel(h5rw.read(axis)))
             self._read_chunks(file["chunks"])
         self._read_meta()
 
@@ -60,15 +62,16 @@ class PtydFile(Hdf5Stack):
             pieces.append(Piece(path, data.name, start, count, shape=shape))
             if "weights" in chunk:
                 self._weights.append(Piece(path, chunk["weights"].name, start, count, shape=shape))
-            positions.append(np.asarray(chunk["positions"][()], float) if "positions" in chunk
-                             else np.full((count, 2), np.nan))
+            if "positions" in chunk:
+                positions.append(np.asarray(chunk["positions"][()], float))
             ids.append(chunk["frame_ids"][()] if "frame_ids" in chunk else np.arange(start, start + count))
             start += count
         self.chunks = len(pieces)
         self.planned = len(numbers)
         if not pieces:
             raise SourceError(f"{self.path}: none of its {len(numbers)} chunks is there yet")
-        self.positions, self.frame_ids = np.concatenate(positions), np.concatenate(ids)
+        self.frame_ids = np.concatenate(ids)
+        self.positions = np.concatenate(positions) if sum(map(len, positions)) == start else None
         self.grid = None
         self._finish(pieces, (start, *shape), dtype)
 
@@ -79,7 +82,9 @@ class PtydFile(Hdf5Stack):
                 self.recorded[name] = float(self.meta[name])
         if self.meta.get("psize") is not None:
             self.recorded["psize"] = tuple(float(p) for p in np.broadcast_to(self.meta["psize"], 2))
-        if self.meta.get("center") is not None and not isinstance(self.meta["center"], str):
+        if self.axis is not None:
+            self.recorded["center"] = self.axis
+        elif self.meta.get("center") is not None and not isinstance(self.meta["center"], str):
             self.recorded["center"] = tuple(float(c) for c in np.broadcast_to(self.meta["center"], 2))
         common = self.meta.get("weight2d")
         if np.shape(common) == (h, w):

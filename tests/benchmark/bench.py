@@ -45,7 +45,8 @@ with h5py.File(pars["file"]) as file:
     out = filters and h5py.File(pars["out"], "w")
     stacks = [file["entry/data"][k] for k in sorted(file["entry/data"]) if k.startswith("data_")]
     if out:
-        target = out.create_dataset("data", (sum(map(len, stacks)), size, size), "u4", chunks=(1, size, size), **filters)
+        shape = (sum(map(len, stacks)), size, size)
+        target = out.create_dataset("data", shape, "u4", chunks=(1, size, size), **filters)
     for stack in stacks:
         for i in range(len(stack)):
             frame = stack[i, y:y + size, x:x + size]

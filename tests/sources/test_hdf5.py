@@ -142,9 +142,10 @@ def odin(tmp_path, frames, files=3, block=2):
 
 @pytest.mark.parametrize("n", [12, 13, 17])
 @pytest.mark.parametrize("block", [1, 2])
-def test_blocks_in_turn_over_several_files(tmp_path, n, block):
+@pytest.mark.parametrize("files", [1, 3])
+def test_blocks_in_turn_over_several_files(tmp_path, n, block, files):
     frames = counts((n, 10, 12))
-    path = odin(tmp_path, frames, block=block)
+    path = odin(tmp_path, frames, files, block)
     with h5py.File(path) as file:
         assert np.array_equal(file["data"][()], frames)         # the file itself is as it should be
     source = Hdf5Stack(path)

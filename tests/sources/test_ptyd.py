@@ -82,6 +82,13 @@ def test_weights_in_some_chunks_only_are_refused(tmp_path):
         PtydFile(path).weights([0])
 
 
+def test_without_positions_there_are_none(tmp_path):
+    path = ptypys(tmp_path / "p.ptyd")
+    with h5py.File(path, "r+") as file:
+        del file["chunks/1/positions"]
+    assert PtydFile(path).positions is None
+
+
 def test_parts_that_come_later_are_not_there_yet_and_a_lost_one_is_an_error(tmp_path):
     path = ptypys(tmp_path / "p.ptyd", link=True)
     (tmp_path / "p.ptyd.part002").unlink()
