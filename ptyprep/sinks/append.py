@@ -24,17 +24,19 @@ class Append(Link):
         if mask is not None:
             meta = {**meta, "weight2d": mask}
 
-        def chunks(group):
-            for number, path in enumerate(finished):
-                with h5py.File(path, "r") as part:
-                    target = group.create_group(str(number))
-                    target.attrs["type"] = "dict"
-                    for name in part:
-                        if name != "weights" or mask is None:
-                            part.copy(name, target)     # HDF5 copies compressed chunks as they are
-        publish(write_main(self.output, meta, info, chunks), self.output, replace=self.may["overwrite"])
+        publish(write_main(self.output, meta, info, lambda group: self._copy(group, finished, mask is None)), self.output, replace=self.may["overwrite"])
         self.parts.remove()
         self.parts.remove_others()
+
+    def _copy(self, group, finished, masks):
+        """The chunks of the finished parts, with their masks or without."""
+        for number, path in enumerate(finished):
+            with h5py.File(path, "r") as part:
+                target = group.create_group(str(number))
+                target.attrs["type"] = "dict"
+                for name in part:
+                    if name != "weights" or masks:
+                        part.copy(name, target)     # HDF5 copies compressed chunks as they are
 
 
 def one_mask(parts):

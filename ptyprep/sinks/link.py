@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.sinks.parts import WEIGHTS, Parts, write_main
+from ptyprep.sinks.parts import WEIGHTS, Parts, write_main, write_stack
 from ptyprep.sinks.publish import publish
 
 
@@ -41,11 +41,12 @@ class Link:
 
         meta, info : as known so far; size : how many frames are asked for in each chunk
         """
+        folder = self.comm.from_root(lambda: self._prepare(meta, size))
         with self.comm.together(f"compressing chunk {batch.chunk}"):
             data, weights = self.encoder.encode(batch.data), encode_masks(batch.weight)
-        columns = [self._gather(data), self._gather(weights),
-                   *map(self.comm.rows_to_root, (batch.index, batch.frame, batch.position))]
-        self.comm.from_root(lambda: self._write(batch, columns, meta, info, size))
+        fill = self._store(batch, folder, data, weights)
+        columns = [self.comm.rows_to_root(column) for column in (batch.index, batch.frame, batch.position)]
+        self.comm.from_root(lambda: self._write(batch, fill, columns, meta, info, size))
 
     def close(self, meta, info):
         """End the scan with the true meta and info."""
@@ -59,6 +60,21 @@ class Link:
             else:
                 self.parts.remove()
 
+    def _prepare(self, meta, size):
+        self._count(meta["num_frames"], size)
+        self.parts.begin(size)
+        return self.parts.folder
+
+    def _store(self, batch, folder, data, weights):
+        """Bring the compressed frames and masks of all ranks to root; what puts them into a part."""
+        data, weights = self._gather(data), self._gather(weights)
+        shape, dtype = batch.data.shape[1:], batch.data.dtype
+
+        def fill(part):
+            write_stack(part, "data", data, len(data), shape, dtype, self.encoder)
+            write_stack(part, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
+        return fill
+
     def _gather(self, pieces):
         """The compressed pieces of all ranks, on root."""
         sizes = self.comm.rows_to_root(np.array([len(p) for p in pieces], np.int64))
@@ -68,12 +84,10 @@ class Link:
         ends = np.cumsum(sizes)
         return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
-    def _write(self, batch, columns, meta, info, size):
-        chunks = self._count(meta["num_frames"], size)
-        self.parts.begin(size)
-        self.parts.write(batch, columns)
+    def _write(self, batch, fill, columns, meta, info, size):
+        self.parts.write(batch, fill, *columns)
         if not self.published:
-            self._begin(meta, info, chunks)
+            self._begin(meta, info, self._count(meta["num_frames"], size))
 
     def _count(self, frames, size):
         """How many chunks there will be."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from isal import isal_zlib
 
 from ptyprep import h5rw
 from ptyprep.codec import Encoder
@@ -28,6 +29,7 @@ from ptyprep.sinks.publish import publish, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
+CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0}
 
@@ -104,10 +106,9 @@ class Parts:
     def path(self, number):
         return self.folder / f"{number:06d}.h5"
 
-    def write(self, batch, columns):
-        """Write one part, whole. `columns` are of all its rows: compressed frames and masks, numbers, positions."""
-        chunks, weights, index, frame, position = columns
-        shape, dtype = batch.data.shape[1:], batch.data.dtype
+    def write(self, batch, fill, index, frame, position):
+        """Write one part, whole: `fill(part)` puts data and weights into it, the columns are of all its rows."""
+        dtype = batch.data.dtype
         if self._dtype is not None and self._dtype != dtype:
             raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self._dtype}: "
                               f"a .ptyd holds one kind of number; make correct() return always the same")
@@ -115,11 +116,8 @@ class Parts:
         temporary = path.with_suffix(".tmp")
         with writing(path), h5py.File(temporary, "w") as part:
             h5rw.stamp(part)
-            _stack(part, "data", chunks, shape, dtype, self.encoder)
-            _stack(part, "weights", weights, shape, np.uint8, WEIGHTS)
-            for name, values, kind in (("indices", index, "arraylist"), ("frame_ids", frame, "array"),
-                                       ("positions", position, "array")):
-                part.create_dataset(name, data=values).attrs["type"] = kind
+            fill(part)
+            write_columns(part, {"indices": index, "frame_ids": frame, "positions": position})
         self._log({"chunk": batch.chunk, "frames": len(index), "points": batch.points.stop, "bad": batch.bad,
                    "blind": batch.blind})
         publish(temporary, path)
@@ -193,12 +191,34 @@ class Parts:
                 raise OutputError(f"{self.output} is the file that is read; name another output")
 
 
-def _stack(group, name, chunks, shape, dtype, encoder):
-    """A dataset (n, h, w) with one compressed frame in each chunk."""
-    dataset = group.create_dataset(name, (len(chunks), *shape), dtype, chunks=(1, *shape), **encoder.filters())
+def write_stack(group, name, chunks, n, shape, dtype, encoder):
+    """A dataset (n, h, w) with one compressed frame in each chunk, and the checksums of what is stored.
+
+    chunks : the compressed frames, n of them; any iterable
+    """
+    dataset = group.create_dataset(name, (n, *shape), dtype, chunks=(1, *shape), **encoder.filters())
     dataset.attrs["type"] = "array"
+    sums = []
     for i, chunk in enumerate(chunks):
         dataset.id.write_direct_chunk((i, 0, 0), chunk)
+        sums.append(isal_zlib.crc32(chunk))
+    dataset.attrs[CHECKSUM] = checksum_of_frames(sums)
+
+
+def checksum_of_frames(sums):
+    """The checksums of frames as an attribute can hold them: one for each, or for each `CHECKED` of them together."""
+    if len(sums) <= CHECKED:
+        return np.array(sums, np.uint32)
+    return np.array([isal_zlib.crc32(np.array(sums[i:i + CHECKED], np.uint32)) for i in range(0, len(sums), CHECKED)],
+                    np.uint32)
+
+
+def write_columns(group, columns):
+    """Numbers of each frame, as {name: array}, with the checksum of their bytes."""
+    for name, values in columns.items():
+        dataset = group.create_dataset(name, data=values)
+        dataset.attrs["type"] = "arraylist" if name == "indices" else "array"
+        dataset.attrs[CHECKSUM] = np.uint32(isal_zlib.crc32(np.ascontiguousarray(values)))
 
 
 def runs(output):

@@ -5,7 +5,7 @@ import numpy as np
 
 from ptyprep import h5rw
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, open_hdf5
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, pieces_of
 
 
 class PtydFile(Hdf5Stack):
@@ -59,14 +59,14 @@ class PtydFile(Hdf5Stack):
                                   f"{dtype} frames of {shape}")
             shape, dtype = data.shape[1:], data.dtype
             path, count = Path(data.file.filename), len(data)
-            pieces.append(Piece(path, data.name, start, count, shape=shape))
+            pieces += pieces_of(data, start)
             if "weights" in chunk:
-                self._weights.append(Piece(path, chunk["weights"].name, start, count, shape=shape))
+                self._weights += pieces_of(chunk["weights"], start)
             if "positions" in chunk:
                 positions.append(np.asarray(chunk["positions"][()], float))
             ids.append(chunk["frame_ids"][()] if "frame_ids" in chunk else np.arange(start, start + count))
             start += count
-        self.chunks = len(pieces)
+        self.chunks = len(ids)
         self.planned = len(numbers)
         if not pieces:
             raise SourceError(f"{self.path}: none of its {len(numbers)} chunks is there yet")
