@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 
 from ptyprep import __version__, faces, registry
-from ptyprep.errors import ParameterError, PeerError, PtyprepError
+from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError
 from ptyprep.mpi import room
 from ptyprep.params import walk
 from ptyprep.show import plan_text, show_text
@@ -189,6 +189,46 @@ def params(recipe, face, level):
 def show(file):
     """Say what is in FILE, raw or prepared."""
     click.echo(show_text(file))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def verify(file):
+    """Check that the prepared FILE is whole: structure, links, checksums, positions, geometry."""
+    from ptyprep.verify import problems
+    found = list(problems(file))
+    if found:
+        raise SourceError(f"{file}: {len(found)} problems\n" + "\n".join(f"- {what}" for what in found))
+    click.echo(f"{file}: whole")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def merge(source, out, overwrite):
+    """Make one portable file OUT with a single chunk of the prepared SOURCE, ours or PtyPy's."""
+    from ptyprep.verify import merge
+    _tell(out, merge(source, out, overwrite=overwrite))
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--parts", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Folder with the parts, where they are not beside SOURCE any more.")
+@click.option("--drop", is_flag=True, help="Leave out chunks that cannot be read.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def repair(source, out, parts, drop, overwrite):
+    """Make a whole file OUT of what can be read of the prepared SOURCE, which stays as it is."""
+    from ptyprep.verify import merge
+    _tell(out, merge(source, out, parts=parts, drop=drop, overwrite=overwrite))
+
+
+def _tell(out, notes):
+    for note in notes:
+        _say(note)
+    click.echo(f"{out}: written")
 
 
 def _config(path):

@@ -149,6 +149,15 @@ def _lz4_block(content, size, number):
     return plain
 
 
+def filter_of(dataset):
+    """Which of `Encoder.choices` a dataset is stored with, None for any other."""
+    plist = dataset.id.get_create_plist()
+    codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if codes == [BITSHUFFLE]:
+        return "bslz4" if own_filter(dataset) == BITSHUFFLE else None
+    return {(): "none", (SHUFFLE, DEFLATE): "portable"}.get(tuple(codes))
+
+
 class Encoder:
     """How prepared frames are compressed: one of `Encoder.choices`.
 
