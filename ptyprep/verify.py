@@ -10,7 +10,7 @@ from ptyprep import h5rw
 from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
-from ptyprep.sinks.publish import publish
+from ptyprep.sinks.disk import publish
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")
@@ -87,7 +87,8 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
         mask = joined.one_mask()
         if mask is not None:
             told["weight2d"] = mask
-        temporary = write_main(target, told, info, lambda group: joined.write(group, weights=joined.masked and mask is None))
+        weights = joined.masked and mask is None
+        temporary = write_main(target, told, info, lambda group: joined.write(group, weights))
     publish(temporary, target, replace=overwrite)
     return notes
 
@@ -96,7 +97,8 @@ class _Joined:
     """Chunks of a file as one."""
 
     def __init__(self, file, numbers, parts):
-        self.stacks, self.columns, self.path = {name: [] for name in STACKS}, {name: [] for name in COLUMNS}, file.filename
+        self.stacks, self.columns = {name: [] for name in STACKS}, {name: [] for name in COLUMNS}
+        self.path, self.how = file.filename, {}
         self.frames = 0
         for number in numbers:
             with chunk(file, number, parts) as group:
@@ -104,7 +106,7 @@ class _Joined:
                     if name in group:
                         self.stacks[name] += pieces_of(group[name], self.frames)
                         self.dtype = group["data"].dtype
-                        self.how = {**getattr(self, "how", {}), name: self._how(group[name], name)}
+                        self.how[name] = self._how(group[name], name)
                 for name in COLUMNS:
                     if name in group:
                         self.columns[name].append(group[name][()])
@@ -122,7 +124,7 @@ class _Joined:
                 return self._how(file[name], name)
         alone = dataset.chunks == (1, *dataset.shape[1:])
         found = filter_of(dataset) if alone else None
-        before = getattr(self, "how", {}).get(name, found)
+        before = self.how.get(name, found)
         return found if found == before else None
 
     def one_mask(self):

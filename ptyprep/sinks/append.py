@@ -2,8 +2,7 @@
 import h5py
 
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import write_main
-from ptyprep.sinks.publish import publish
+from ptyprep.sinks.disk import publish
 
 
 class Append(Link):
@@ -24,7 +23,9 @@ class Append(Link):
         if mask is not None:
             meta = {**meta, "weight2d": mask}
 
-        publish(write_main(self.output, meta, info, lambda group: self._copy(group, finished, mask is None)), self.output, replace=self.may["overwrite"])
+        made = self.parts.write_main(meta, info, lambda group: self._copy(group, finished, mask is None))
+        # a run that died after this line finds its own file when it is resumed
+        publish(made, self.output, replace=self.may["overwrite"] or self.parts.made_output())
         self.parts.remove()
         self.parts.remove_others()
 

@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.sinks.parts import WEIGHTS, Parts, write_main, write_stack
-from ptyprep.sinks.publish import publish
+from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
+from ptyprep.sinks.disk import publish
 
 
 class Link:
@@ -108,7 +108,7 @@ class Link:
         def links(group):
             for n in range(count):
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
-        publish(write_main(self.output, meta, info, links), self.output, replace=replace)
+        publish(self.parts.write_main(meta, info, links), self.output, replace=replace)
         self.published = True
 
 

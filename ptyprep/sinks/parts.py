@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import secrets
-import shutil
 from glob import escape
 from pathlib import Path
 
@@ -25,10 +24,11 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.codec import Encoder
 from ptyprep.errors import OutputError
-from ptyprep.sinks.publish import publish, writing
+from ptyprep.sinks.disk import publish, remove, step, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
+RUN = "run"                        # root attribute of a main file: the folder of the run that made it
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0}
@@ -88,9 +88,7 @@ class Parts:
                 folder.mkdir()
                 self.folder = folder
                 _lock(folder)
-                (folder / RUN_FILE).write_text(json.dumps(
-                    {"output": self.output.name, "finished": False, "size": size, "fingerprint": self.fingerprint},
-                    indent=1))
+            self._say(size=size, finished=False)
             self._size = size
         if size != self._size:
             raise OutputError(f"{self.output}: chunks of one file have one size: it began with {self._size} frames in "
@@ -122,26 +120,35 @@ class Parts:
                    "blind": batch.blind})
         publish(temporary, path)
 
+    def write_main(self, meta, info, chunks):
+        """The main file under a temporary name, which is returned; it tells which run made it."""
+        return write_main(self.output, meta, info, chunks, run=self.folder.name)
+
+    def made_output(self):
+        """Whether the file under the output's name is of this run."""
+        try:
+            with h5py.File(self.output, "r", locking=False) as main:
+                return main.attrs.get(RUN) == self.folder.name
+        except OSError:
+            return False
+
     def finish(self):
         """Mark the run as finished, for those who look for interrupted ones."""
-        path = self.folder / RUN_FILE
-        temporary = path.with_suffix(".tmp")
-        with writing(path):
-            temporary.write_text(json.dumps({**json.loads(path.read_text()), "finished": True}, indent=1))
-        publish(temporary, path)
+        self._say(size=self._size, finished=True)
         self.release()
         for name in (LOG_FILE, LOCK_FILE):      # of use only to a run that goes on
+            step(f"remove {name}")
             (self.folder / name).unlink(missing_ok=True)
 
     def remove(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
         self.release()
 
     def remove_others(self):
         """Remove the folders of other runs towards this output, which it replaces."""
         for folder in runs(self.output):
             if folder != self.folder:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
 
     def release(self):
         """Let go of the run, so that another process may continue it."""
@@ -169,6 +176,14 @@ class Parts:
         return {"chunk": len(finished), "frames": sum(line["frames"] for line in lines),
                 "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
                 "bad": [tuple(b) for line in lines for b in line["bad"]]}
+
+    def _say(self, **state):
+        """Write what the run is, whole."""
+        path = self.folder / RUN_FILE
+        temporary = path.with_suffix(".tmp")
+        with writing(path):
+            temporary.write_text(json.dumps({"output": self.output.name, **state, "fingerprint": self.fingerprint}, indent=1))
+        publish(temporary, path)
 
     def _log(self, line):
         """Append a line and flush it: it is there before its part is."""
@@ -276,12 +291,13 @@ def _writer(folder):
     return None
 
 
-def write_main(path, meta, info, chunks):
+def write_main(path, meta, info, chunks, run=""):
     """A main `.ptyd` file under a temporary name: meta, info, and its chunks by `chunks(group)`. Returns that name."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with writing(path), h5py.File(temporary, "w") as main:
             h5rw.stamp(main)
+            main.attrs[RUN] = run
             group = main.create_group("chunks")
             group.attrs["type"] = "dict"
             chunks(group)

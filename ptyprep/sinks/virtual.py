@@ -5,7 +5,7 @@ import numpy as np
 from ptyprep import h5rw
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import WEIGHTS, write_stack
-from ptyprep.sinks.publish import publish, writing
+from ptyprep.sinks.disk import publish, writing
 
 
 class Virtual(Link):

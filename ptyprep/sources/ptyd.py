@@ -58,7 +58,7 @@ class PtydFile(Hdf5Stack):
                 raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected "
                                   f"{dtype} frames of {shape}")
             shape, dtype = data.shape[1:], data.dtype
-            path, count = Path(data.file.filename), len(data)
+            count = len(data)
             pieces += pieces_of(data, start)
             if "weights" in chunk:
                 self._weights += pieces_of(chunk["weights"], start)

@@ -1,9 +1,14 @@
-"""Files get their name when they are whole: flushed to the disk, then renamed."""
+"""What changes the disk: files get their name when they are whole, flushed and then renamed."""
 import errno
 import os
+import shutil
 from pathlib import Path
 
 from ptyprep.errors import OutputError
+
+
+def step(what):
+    """Called before each change to the disk; tests replace it, to pull the plug there."""
 
 
 def publish(temporary, path, *, replace=True):
@@ -13,8 +18,10 @@ def publish(temporary, path, *, replace=True):
     """
     with writing(path):
         try:
+            step(f"flush {path.name}")
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            step(f"name {path.name}")
             if replace:
                 os.replace(temporary, path)
             else:
@@ -22,6 +29,7 @@ def publish(temporary, path, *, replace=True):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        step(f"flush the folder of {path.name}")
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -32,11 +40,22 @@ def publish(temporary, path, *, replace=True):
 def _link(temporary, path):
     try:
         os.link(temporary, path)        # unlike a rename it fails where the name is taken
+        step(f"take the other name from {path.name}")
         os.unlink(temporary)
     except OSError as err:
         if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP) or path.exists():
             raise
         os.replace(temporary, path)     # a file system without hard links
+
+
+def remove(folder):
+    """Remove a folder of ours with all that is in it, as far as that is possible."""
+    if folder.exists():
+        step(f"remove {folder.name}")
+        for name in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):    # last what says whose it is
+            step(f"remove {name.name}")
+            name.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class writing:
@@ -46,6 +65,7 @@ class writing:
         self.path = Path(path)
 
     def __enter__(self):
+        step(f"write {self.path.name}")
         return self
 
     def __exit__(self, kind, err, trace):
