@@ -9,8 +9,8 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
-from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
 from ptyprep.sinks.disk import publish
+from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")

@@ -1,8 +1,8 @@
 """`append`: one file that keeps its chunks, put together from finished parts and renamed into place."""
 import h5py
 
-from ptyprep.sinks.link import Link
 from ptyprep.sinks.disk import publish
+from ptyprep.sinks.link import Link
 
 
 class Append(Link):

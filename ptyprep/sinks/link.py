@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 from ptyprep.sinks.disk import publish
+from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 
 
 class Link:

@@ -3,9 +3,9 @@ import h5py
 import numpy as np
 
 from ptyprep import h5rw
+from ptyprep.sinks.disk import publish, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import WEIGHTS, write_stack
-from ptyprep.sinks.disk import publish, writing
 
 
 class Virtual(Link):

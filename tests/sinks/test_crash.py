@@ -1,5 +1,4 @@
 """The plug is pulled at every step: what was finished is whole, and `resume` ends as if nothing had happened."""
-import os
 import signal
 import subprocess
 import sys
