@@ -3,10 +3,11 @@ import numpy as np
 
 
 def believable(frames, saturation=None):
-    """Where the numbers are measurements: not the detector's mark for overflow, not saturated, not NaN or infinite.
+    """Where the numbers are measurements: not a detector's mark, not saturated, not NaN or infinite.
 
     frames : (n, h, w); for unsigned and signed integers the largest value of their kind marks overflow,
-        gaps and dead pixels (EIGER writes 2**32 - 1, and 2**16 - 1 in 16-bit mode; SIMPLON API reference)
+        gaps and dead pixels (EIGER writes 2**32 - 1, and 2**16 - 1 in 16-bit mode; SIMPLON API reference). Counts
+        cannot be negative: PILATUS marks gaps with -1 and bad pixels with -2 (CBF files)
     saturation : larger counts are not to be believed, or None
 
     Returns bool (n, h, w).
@@ -15,6 +16,8 @@ def believable(frames, saturation=None):
         good = np.isfinite(frames)
     elif frames.dtype.kind in "iu":
         good = frames != np.iinfo(frames.dtype).max
+        if frames.dtype.kind == "i":
+            good &= frames >= 0
     else:
         good = np.ones(frames.shape, bool)
     if saturation is not None:

@@ -45,6 +45,12 @@ def write(group, name, value):
     member.attrs["type"] = kind
 
 
+def check(name, value):
+    """Raise OutputError now if `write` could not store a value later."""
+    with h5py.File(name, "w", driver="core", backing_store=False) as memory:
+        write(memory, name, value)
+
+
 def _encode(name, value):
     if value is None:
         return "None", np.zeros(1)

@@ -31,29 +31,38 @@ class Loaded:
             raise RecipeError(f"{who}.load() returned {len(parts)} things; expected frames, or (frames, positions, "
                               f"weights)")
         frames, positions, weights = (_stacked(part, points, who) for part in parts)
-        if frames is None or frames.ndim != 3 or len(frames) != len(points) or frames.dtype.kind not in "biuf":
+        n = len(points)
+        if frames is None or frames.ndim != 3 or len(frames) != n or frames.dtype.kind not in "biuf":
             got = ("nothing" if frames is None else "no frame" if not len(frames) else
                    f"{frames.dtype} of shape {frames.shape}")
-            raise RecipeError(f"{who}.load() returned {got} for {len(points)} scan points; expected real numbers "
-                              f"({len(points)}, h, w), or (frames, positions, weights)")
+            raise RecipeError(f"{who}.load() returned {got} for {n} scan points; expected real numbers ({n}, h, w), "
+                              f"or (frames, positions, weights)")
+        if positions is not None and positions.shape != (n, 2):
+            raise RecipeError(f"{who}.load() returned positions of shape {positions.shape} for {n} scan points; "
+                              f"expected ({n}, 2)")
         if weights is not None and weights.ndim == 2:
-            weights = np.broadcast_to(weights, (len(points), *weights.shape))
+            weights = np.broadcast_to(weights, (n, *weights.shape))
+        if weights is not None and (weights.ndim != 3 or len(weights) != n):
+            raise RecipeError(f"{who}.load() returned weights of shape {weights.shape} for {n} scan points; "
+                              f"expected (h, w) or ({n}, h, w)")
         return cls(list(points), frames, positions, weights)
 
 
 def unreadable(err):
-    """Whether an error from `load` means that frames cannot be read, rather than that the recipe is wrong."""
+    """Whether an error from `load` means that a frame cannot be read, rather than that the recipe is wrong.
+
+    NumPy says ValueError or EOFError of a file that is cut off.
+    """
     if isinstance(err, PtyprepError):
         return isinstance(err, SourceError)
-    return isinstance(err, OSError | EOFError | ValueError | LookupError | RuntimeError)
+    return isinstance(err, OSError | EOFError | ValueError)
 
 
 def load_readable(load, points, who, shapes, *, blank=None):
     """Load scan points one by one, after they could not be read together.
 
     shapes : the (h, w) that a frame may have; another one is as bad as none
-    blank : None to leave out what cannot be read, else a function that gives the blank frame (h, w) to put in its
-        place, from a frame that could be read or None
+    blank : None to leave out what cannot be read, else the frame (h, w) to put in its place
     """
     good, bad = {}, []
     for point in points:
@@ -68,22 +77,20 @@ def load_readable(load, points, who, shapes, *, blank=None):
             good[point] = loaded
         else:
             bad.append((point, f"a frame of {loaded.frames.shape[1:]} pixels"))
-    if blank is not None and bad:
-        example = next(iter(good.values()), None)
-        frame = blank(None if example is None else example.frames[0])
-        good |= {point: Loaded([point], frame[None]) for point, _ in bad}
-    kept = [point for point in points if point in good]
+    if blank is not None:
+        example = next(iter(good.values()), None)       # whole, or only the region
+        shape = blank.shape if example is None else example.frames.shape[1:]
+        good |= {point: Loaded([point], np.zeros((1, *shape), blank.dtype)) for point, _ in bad}
+    kept = [good[point] for point in points if point in good]
     if not kept:
         return Loaded([], None, bad=tuple(bad))
-    parts = [good[point] for point in kept]
-    positions = [part.positions for part in parts]
-    weights = [part.weights for part in parts]
-    if any(w is not None for w in weights):
-        weights = np.concatenate([np.ones_like(part.frames, bool) if w is None else w > 0
-                                  for part, w in zip(parts, weights)])
-    else:
+    positions, weights = [part.positions for part in kept], [part.weights for part in kept]
+    if all(w is None for w in weights):
         weights = None
-    return Loaded(kept, np.concatenate([part.frames for part in parts]),
+    else:
+        weights = np.concatenate([np.ones_like(part.frames, bool) if w is None else w > 0
+                                  for part, w in zip(kept, weights)])
+    return Loaded([point for part in kept for point in part.points], np.concatenate([part.frames for part in kept]),
                   None if any(p is None for p in positions) else np.concatenate(positions), weights, tuple(bad))
 
 
@@ -93,7 +100,6 @@ def _stacked(part, points, who):
     if isinstance(part, dict):
         absent = [i for i in points if i not in part]
         if absent:
-            raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; it has "
-                              f"{list(part)[:5]}")
+            raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; it has {list(part)[:5]}")
         part = [part[i] for i in points]
     return np.asarray(part) if len(part) else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ptyprep.frame import orientation_flags
 
-NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel"}    # they change no number
+NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name"}  # no number
 
 
 def info(scan):
@@ -45,7 +45,7 @@ def info(scan):
 def fingerprint(scan):
     """What must not differ between an interrupted run and the one that resumes it: {name: text}."""
     told = {f"parameter {k}": _digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
-    told |= {"recipe": scan.recipe_name,
+    told |= {"recipe": scan.recipe_name, "save": scan.p.save or "append",
              "positions": _digest(scan.positions), "mask": _digest(scan.good)}
     told |= {f"plan {name}": str(value) for name, value in vars(scan.plan).items()}
     for file in map(Path, getattr(scan.source, "files", ())):

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import faces, provenance
+from ptyprep import faces, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
 from ptyprep.center import find_center
 from ptyprep.codec import Encoder
-from ptyprep.correct import believable, photon_energy_of_electrons
+from ptyprep.correct import photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
-from ptyprep.loaded import Loaded, load_readable, unreadable
-from ptyprep.mpi import room, share
+from ptyprep.loaded import Loaded
+from ptyprep.mpi import room
+from ptyprep.mpi import share as share_of
 from ptyprep.params import Array, Par, Tree, Values
 from ptyprep.positions import checked
 from ptyprep.selection import Selection
@@ -123,7 +124,7 @@ class PtyScan(Tree):
         self.common, self.notes, self.bad = {}, [], []
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._ended, self._recorded_center = False, None
+        self._ended, self._closed, self._recorded_center = False, False, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
 
     @classmethod
@@ -196,14 +197,16 @@ class PtyScan(Tree):
         if self.p.dfile is not None:
             self.sink = SINKS[self.p.save or "append"](self.p.dfile, self.comm, overwrite=self.p.overwrite,
                                                        resume=self.p.resume)
-            self.sink.refuse()
+            self.sink.refuse([path for name, path in self.p.flat().items()
+                              if isinstance(path, Path) and name != "dfile"])
         self.look()
         self.plan = self.plan_about(self._axis())
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.meta = self._make_meta()
         self._warn()
         if self.sink is not None:
-            done = self.sink.ready(provenance.fingerprint(self), Encoder(self.p.compression, self.threads))
+            done = self.sink.ready(lambda: provenance.fingerprint(self), self._info,
+                                   Encoder(self.p.compression, self.threads))
             self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
             self.bad, self._blind = list(done["bad"]), done["blind"]
         self.p.freeze()
@@ -243,18 +246,18 @@ class PtyScan(Tree):
         if frames < 1:
             raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
-            span = self._next(frames)
-            if isinstance(span, Signal):
-                if span is EOS:
-                    self._finish()
-                return span
-            batch = self._batch(span)
-            if self.sink is not None and len(batch.chunk_index):
-                self.sink.write(batch, self.meta.asdict(), provenance.info(self), frames)
-                self._unsaved = []
-            self._blind += batch.blind
-            self._chunk += len(batch.chunk_index) > 0
-            return Package(self.meta, batch)
+            while not isinstance(span := self._next(frames), Signal):
+                batch = self._batch(span)
+                if not len(batch.chunk_index):
+                    continue                    # none of its frames can be read
+                if self.sink is not None:
+                    self.sink.write(batch, self.meta.asdict(), self._info, frames)
+                    self._unsaved = []
+                self._chunk += 1
+                return Package(self.meta, batch)
+            if span is EOS:
+                self._finish()
+            return span
         except BaseException:
             if self.sink is not None:
                 self.sink.abandon()
@@ -498,24 +501,14 @@ class PtyScan(Tree):
         points = [first + step * int(k) for k in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]
         blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
         total = np.zeros((2, *self.raw_shape)) if self.comm.is_root else None
-        for start in range(0, len(blocks), self.comm.size):
-            mine = blocks[start + self.comm.rank:][:1] if start + self.comm.rank < len(blocks) else []
+        for start in range(0, len(blocks), self.comm.size):     # one block on each rank, added in order on root
+            mine = blocks[start:start + self.comm.size][self.comm.rank:self.comm.rank + 1]
             with self.comm.together("finding the centre"):
-                sums = [self._light(block) for block in mine]
+                sums = [share.light(self, block) for block in mine]
             rows = self.comm.rows_to_root(np.array(sums).reshape(-1, 2, *self.raw_shape))
-            if self.comm.is_root:
-                for block in rows:
-                    total += block
+            for block in rows if self.comm.is_root else ():
+                total += block
         return (None, None) if total is None else total
-
-    def _light(self, points):
-        """(2, h, w): the good counts of these frames added up, and how often each pixel was good."""
-        total = np.zeros((2, *self.raw_shape))
-        rows = self._prepared(points, lambda frames: frames)
-        for frame, weight in zip(rows.data, rows.weight):
-            np.add(total[0], frame, out=total[0], where=weight)
-            total[1] += weight
-        return total
 
     def _make_meta(self):
         p, plan = self.p, self.plan
@@ -561,122 +554,39 @@ class PtyScan(Tree):
 
     def _batch(self, span):
         """Load, correct and cut this rank's share of a span, and number what came of it."""
-        share, dealt = self.comm.share(span), None
+        points, dealt = list(self.selection.raw(self.comm.share(span))), None
         if self.p.load_parallel in (None, "common"):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = self._prepared(list(self.selection.raw(share)), self.plan.apply, self.plan.apply_weight, dealt)
-        told = self.comm.each((len(rows), rows.data.dtype.str if len(rows) else None, rows.frame, rows.position,
-                               rows.bad, _blind(rows)))
-        before = sum(t[0] for t in told[:self.comm.rank])
-        total = sum(t[0] for t in told)
-        dtype, *others = sorted({t[1] for t in told if t[1]}) or [None]
+            rows = share.prepare(self, points, self.plan.apply, self.plan.apply_weight, dealt)
+        dtype = rows.data.dtype.str if len(rows) else None
+        told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind))
+        counts, dtypes, positions, bad, blind = zip(*told)
+        dtype, *others = sorted(set(dtypes) - {None}) or [rows.data.dtype.str]
         if others:
             raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
                               f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
-        new = [bad for t in told for bad in t[4]]
+        new = [one for some in bad for one in some]
         self.bad += new
         self._unsaved += new
-        position = np.concatenate([t[3].reshape(-1, 2) for t in told])
-        index = np.arange(self._kept, self._kept + total)
-        batch = Batch(index=index[before:before + len(rows)], frame=rows.frame,
-                      data=rows.data if len(rows) or dtype is None else rows.data.astype(dtype),
-                      weight=rows.weight, position=rows.position.reshape(-1, 2), chunk=self._chunk, chunk_index=index,
-                      chunk_position=position, points=span, bad=tuple(self._unsaved),
-                      blind=sum(t[5] for t in told))
-        self._taken, self._kept = span.stop, self._kept + total
-        return batch
-
-    def _prepared(self, points, apply, apply_weight=None, loaded=None):
-        """The rows of these raw scan points: loaded, masked, corrected, and `apply` done to them."""
-        loaded = loaded or self._load(points)
-        if not loaded.points:
-            return _Rows.none(self.plan.shape if self.plan else self.raw_shape, loaded.bad)
-        frames = self._region_of(loaded.frames, "frames")
-        good = self.cut(self.good) & believable(frames, getattr(self.source, "saturation", None))
-        if loaded.weights is not None:
-            good &= self._region_of(loaded.weights, "weights") > 0
-        for point, _ in loaded.bad:
-            if point in loaded.points:      # bad_frames="mask": it keeps its place and counts for nothing
-                good[loaded.points.index(point)] = False
-        data, good = self._corrected(frames, good)
-        if self.full_frames and self.plan is not None:
-            data, good = self.plan.window.cut(data), self.plan.window.cut(good)
-        return _Rows(np.asarray(loaded.points, np.int64), apply(data), (apply_weight or apply)(good),
-                     self._positions_of(loaded), loaded.bad)
-
-    def _corrected(self, frames, good):
-        result = self.correct(frames, good, self.common)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise RecipeError(f"{self.recipe_name}.correct() returned {type(result).__name__}; expected (data, "
-                              f"weights)")
-        data, weights = result
-        data = np.asarray(data)
-        good = good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
-        if data.shape != frames.shape:
-            raise RecipeError(f"{self.recipe_name}.correct() made frames of shape {data.shape} from {frames.shape}; "
-                              f"expected the same")
-        if data.dtype.kind == "f":
-            finite = np.isfinite(data)
-            if not finite.all():        # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                data, good = np.where(finite, data, 0), good & finite
-        return data, good
-
-    def _load(self, points):
-        """Raw scan points as `bad_frames` says."""
-        if not points:
-            return Loaded([], None)
-        try:
-            loaded = Loaded.of(self.load(list(points)), points, self.recipe_name)
-        except Exception as err:
-            if self.p.bad_frames == "raise" or not unreadable(err):
-                err.add_note(f"while in {self.recipe_name}.load() of scan points {points[0]} to {points[-1]}")
-                if unreadable(err):
-                    err.add_note("bad_frames='drop' or 'mask' goes on without frames that cannot be read")
-                raise
-            loaded = load_readable(self.load, points, self.recipe_name, {self.raw_shape, self.window.shape},
-                                   blank=self._blank if self.p.bad_frames == "mask" else None)
-        if loaded.points and loaded.frames.dtype != self.raw_dtype:
-            raise RecipeError(f"{self.recipe_name}.load() returned {loaded.frames.dtype} for scan points {points[0]} "
-                              f"to {points[-1]}, and {self.raw_dtype} for the first: a scan has one kind of number; "
-                              f"convert in load()")
-        return loaded
+        self._blind += sum(blind)
+        index, before = self._kept + np.arange(sum(counts)), sum(counts[:self.comm.rank])
+        self._taken, self._kept = span.stop, self._kept + sum(counts)
+        return Batch(index=index[before:before + len(rows)], frame=rows.frame, data=rows.data.astype(dtype, copy=False),
+                     weight=rows.weight, position=rows.position, chunk=self._chunk, chunk_index=index,
+                     chunk_position=np.concatenate(positions), points=span, bad=tuple(self._unsaved), blind=sum(blind))
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
-        shares = [share(span, rank, self.comm.size) for rank in range(self.comm.size)]
-        return [self._load(list(self.selection.raw(part))) for part in shares]
-
-    def _blank(self, example):
-        return np.zeros(self.window.shape if example is None else example.shape, self.raw_dtype)
-
-    def _region_of(self, stack, what):
-        """The region of a stack that comes whole or as the region."""
-        if stack.shape[-2:] == self.window.shape:
-            return stack
-        if stack.shape[-2:] == self.raw_shape:
-            return self.cut(stack)
-        raise RecipeError(f"{self.recipe_name}.load() returned {what} of {stack.shape[-2:]} pixels; expected whole "
-                          f"frames of {self.raw_shape} or the region of {self.window.shape}")
-
-    def _positions_of(self, loaded):
-        if self.positions is not None and loaded.positions is None:
-            return self.positions[loaded.points]
-        if loaded.positions is None and loaded.bad:
-            point, why = loaded.bad[0]
-            raise PositionError(f"{self.recipe_name}: scan point {point} cannot be read ({why}), and its position "
-                                f"comes with it: bad_frames='mask' cannot keep its place; set 'drop'")
-        if loaded.positions is None:
-            raise PositionError(f"{self.recipe_name}: no positions: load_positions() gave none, and load() none with "
-                                f"the frames; answer one of them, or set positions_theory")
-        return checked(loaded.positions, f"positions from {self.recipe_name}.load()")
+        spans = [share_of(span, rank, self.comm.size) for rank in range(self.comm.size)]
+        return [share.load(self, list(self.selection.raw(part))) for part in spans]
 
     # --- ending -----------------------------------------------------------------------------------
 
     def _finish(self):
-        if self._ended == "closed":
+        if self._closed:
             return
-        self._ended = "closed"
+        self._closed = True
         with self.comm.together("close"):
             self.close()
             if self.source is not None:
@@ -689,30 +599,13 @@ class PtyScan(Tree):
         if self._blind:
             self._note(f"frames without one good pixel: {self._blind}")
         if self.sink is not None:
-            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, provenance.info(self))
+            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, self._info)
+
+    def _info(self):
+        return provenance.info(self)
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)
-
-
-class _Rows:
-    """What one rank made of its share."""
-
-    def __init__(self, frame, data, weight, position, bad):
-        self.frame, self.data, self.weight, self.position, self.bad = frame, data, weight, position, bad
-
-    @classmethod
-    def none(cls, shape, bad):
-        return cls(np.zeros(0, np.int64), np.zeros((0, *shape)), np.zeros((0, *shape), bool), np.zeros((0, 2)), bad)
-
-    def __len__(self):
-        return len(self.frame)
-
-
-def _blind(rows):
-    """How many frames that could be read have no good pixel."""
-    unread = {point for point, _ in rows.bad}
-    return sum(not w.any() for w, point in zip(rows.weight, rows.frame.tolist()) if point not in unread)
 
 
 def _affinity():

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptyprep import share
 from ptyprep.errors import RecipeError
 from ptyprep.mpi import room
 from ptyprep.params import Par, walk
@@ -230,9 +231,9 @@ def _order_does_not_matter(recipe, pars, folder, ranks):
     """load gives each frame the same, asked for alone, together or in another order"""
     scan = recipe(pars).initialize()
     points = list(scan.selection.raw(range(min(scan.total or 2, 5))))
-    together = scan._load(points).frames
+    together = share.load(scan, points).frames
     for order in (points[::-1], [points[-1]], [points[0]]):
-        for point, frame in zip(order, scan._load(order).frames):
+        for point, frame in zip(order, share.load(scan, order).frames):
             _require(np.array_equal(frame, together[points.index(point)]),
                      f"frame {point} differs when asked for as {order}")
 

@@ -37,8 +37,8 @@ def problems(path):
                         names = sorted(n for n in group if n in STACKS + COLUMNS)
                         kind = kind or (data.dtype, names)
                         if data.shape[1:] != (shape or data.shape[1:]) or (data.dtype, names) != kind:
-                            found.append(f"frames of {data.dtype} {data.shape[1:]} with {', '.join(names)}; chunk 0 has "
-                                         f"{kind[0]} {shape} with {', '.join(kind[1])}")
+                            found.append(f"frames of {data.dtype} {data.shape[1:]} with {', '.join(names)}; chunk 0 "
+                                         f"has {kind[0]} {shape} with {', '.join(kind[1])}")
                         shape, frames = shape or data.shape[1:], frames + len(data)
             except (SourceError, OSError, KeyError, RuntimeError) as err:
                 found = [str(err)]
@@ -88,7 +88,8 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
         if mask is not None:
             told["weight2d"] = mask
         weights = joined.masked and mask is None
-        temporary = write_main(target, told, info, lambda group: joined.write(group, weights))
+        temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info,
+                               lambda group: joined.write(group, weights))
     publish(temporary, target, replace=overwrite)
     return notes
 

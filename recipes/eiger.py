@@ -21,7 +21,7 @@ class Eiger(FileScan):
     def needs(self):
         needs = super().needs()
         if self.source.electrons and self.p.electron_data is None:
-            needs.insert(0, ("electron_data",
-                             f"electron_data=True ({self.source.description} counts electrons: the energy "
-                                              f"in the file, {self.p.energy:g} keV, is then their kinetic energy)"))
+            energy = "the energy" if self.p.energy is None else f"the energy in the file, {self.p.energy:g} keV,"
+            needs.insert(0, ("electron_data", f"electron_data=True ({self.source.description} counts electrons: "
+                                              f"{energy} is then their kinetic energy)"))
         return needs

@@ -25,7 +25,7 @@ class Append(Link):
 
         made = self.parts.write_main(meta, info, lambda group: self._copy(group, finished, mask is None))
         # a run that died after this line finds its own file when it is resumed
-        publish(made, self.output, replace=self.may["overwrite"] or self.parts.made_output())
+        publish(made, self.output, replace=self.parts.replaces or self.parts.made_output())
         self.parts.remove()
         self.parts.remove_others()
 

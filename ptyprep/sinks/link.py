@@ -4,6 +4,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptyprep import h5rw
 from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
@@ -24,22 +25,28 @@ class Link:
         self.encoder = None
         self.published = False          # by this run, under the output's name
 
-    def refuse(self):
-        """Raise OutputError, before any work, where such an output must not be made."""
-        self.comm.from_root(lambda: self.parts.refuse(**self.may))
+    def refuse(self, inputs):
+        """Raise OutputError, before any work, where such an output must not be made; `inputs` are read."""
+        self.comm.from_root(lambda: self.parts.refuse(inputs, **self.may))
 
-    def ready(self, fingerprint, encoder):
+    def ready(self, fingerprint, info, encoder):
         """How far an earlier run came that is continued: {"chunk", "frames", "points", "bad", "blind"}.
 
-        fingerprint : {name: text} that must not differ; encoder : how frames are compressed
+        fingerprint, info : functions that root calls: {name: text} that must not differ, and what /info will hold,
+            which is tried out now rather than after the work
+        encoder : how frames are compressed
         """
         self.encoder = encoder
-        return self.comm.from_root(lambda: self.parts.ready(fingerprint, encoder, **self.may))
+
+        def ready():
+            h5rw.check("info", info())
+            return self.parts.ready(fingerprint(), encoder, **self.may)
+        return self.comm.from_root(ready)
 
     def write(self, batch, meta, info, size):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them.
 
-        meta, info : as known so far; size : how many frames are asked for in each chunk
+        meta : as known so far; info : function that root calls; size : how many frames are asked for in each chunk
         """
         folder = self.comm.from_root(lambda: self._prepare(meta, size))
         with self.comm.together(f"compressing chunk {batch.chunk}"):
@@ -50,7 +57,7 @@ class Link:
 
     def close(self, meta, info):
         """End the scan with the true meta and info."""
-        self.comm.from_root(lambda: self._close(meta, info))
+        self.comm.from_root(lambda: self._close(meta, info()))
 
     def abandon(self):
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
@@ -87,7 +94,7 @@ class Link:
     def _write(self, batch, fill, columns, meta, info, size):
         self.parts.write(batch, fill, *columns)
         if not self.published:
-            self._begin(meta, info, self._count(meta["num_frames"], size))
+            self._begin(meta, info(), self._count(meta["num_frames"], size))
 
     def _count(self, frames, size):
         """How many chunks there will be."""
@@ -97,7 +104,7 @@ class Link:
         return -(-frames // size)
 
     def _begin(self, meta, info, chunks):
-        self._publish(meta, info, chunks, replace=any(self.may.values()))
+        self._publish(meta, info, chunks, replace=self.parts.replaces or self.parts.made_output())
         self.parts.remove_others()
 
     def _close(self, meta, info):

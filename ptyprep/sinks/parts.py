@@ -43,15 +43,23 @@ class Parts:
     def __init__(self, output):
         self.output = output
         self.folder = self.encoder = self.fingerprint = self._dtype = self._size = None
+        self.replaces = False           # whether the output may replace another
 
-    def refuse(self, *, overwrite, resume):
-        """Raise OutputError where such an output must not be made: nothing is overwritten unasked, and nothing
-        that another process is writing."""
+    def refuse(self, inputs, *, overwrite, resume):
+        """Raise OutputError where such an output must not be made: nothing is overwritten unasked, nothing but
+        prepared files at all, nothing that is read (`inputs`), and nothing that another process is writing."""
         folder = self.output.parent
         if not folder.is_dir():
             raise OutputError(f"{self.output}: the folder {folder} does not exist; make it first")
         if self.output.is_dir():
             raise OutputError(f"{self.output} is a folder; name a .ptyd file")
+        if self.output.exists():
+            for path in inputs:
+                if path.exists() and self.output.samefile(path):
+                    raise OutputError(f"{self.output} is the file that is read; name another output")
+            if overwrite and not _is_prepared(self.output):
+                raise OutputError(f"{self.output} is no prepared file, and overwrite replaces nothing else; remove it "
+                                  f"yourself, or name another output")
         left = unfinished(self.output)
         for run in left:
             if who := _writer(run):
@@ -74,9 +82,9 @@ class Parts:
         Raises OutputError for what `refuse` says, when the output is one of the files that are read, and when what
         would be resumed differs, with the differences.
         """
-        self.fingerprint, self.encoder = fingerprint, encoder
-        self.refuse(overwrite=overwrite, resume=resume)
-        self._refuse_source()
+        self.fingerprint, self.encoder, self.replaces = fingerprint, encoder, overwrite
+        read = [Path(told[len("source "):]) for told in fingerprint if told.startswith("source ")]
+        self.refuse(read, overwrite=overwrite, resume=resume)
         left = unfinished(self.output)
         return self._continue(left[-1]) if resume and left else FRESH
 
@@ -122,7 +130,7 @@ class Parts:
 
     def write_main(self, meta, info, chunks):
         """The main file under a temporary name, which is returned; it tells which run made it."""
-        return write_main(self.output, meta, info, chunks, run=self.folder.name)
+        return write_main(self.folder / "main.tmp", meta, info, chunks, run=self.folder.name)
 
     def made_output(self):
         """Whether the file under the output's name is of this run."""
@@ -159,11 +167,13 @@ class Parts:
         state = _state(folder / RUN_FILE)
         before, now = state["fingerprint"], self.fingerprint
         differ = [f"{k}: was {before.get(k, 'absent')}, is {now.get(k, 'absent')}"
-                  for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+                  for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)
+                  # a run that stopped at its first bad frame may go on without it
+                  and (k, before.get(k)) != ("parameter bad_frames", "raise")]
         if differ:
             raise OutputError(f"{self.output} cannot be resumed, because it would not be the same scan: "
                               f"{'; '.join(differ)}. Use the same parameters, or overwrite")
-        self.folder, self._size = folder, state["size"]
+        self.folder, self._size, self.replaces = folder, state["size"], state["replaces"]
         _lock(folder)
         for stray in folder.glob("*.tmp"):
             stray.unlink()
@@ -182,7 +192,8 @@ class Parts:
         path = self.folder / RUN_FILE
         temporary = path.with_suffix(".tmp")
         with writing(path):
-            temporary.write_text(json.dumps({"output": self.output.name, **state, "fingerprint": self.fingerprint}, indent=1))
+            temporary.write_text(json.dumps({"output": self.output.name, "replaces": self.replaces, **state,
+                                             "fingerprint": self.fingerprint}, indent=1))
         publish(temporary, path)
 
     def _log(self, line):
@@ -198,12 +209,6 @@ class Parts:
                 yield json.loads(line)
             except ValueError:      # cut off when the process died; its part is not there
                 continue
-
-    def _refuse_source(self):
-        """Not even `overwrite` may replace the data that are read."""
-        for told in self.fingerprint:
-            if told.startswith("source ") and self.output.exists() and self.output.samefile(told[len("source "):]):
-                raise OutputError(f"{self.output} is the file that is read; name another output")
 
 
 def write_stack(group, name, chunks, n, shape, dtype, encoder):
@@ -252,7 +257,7 @@ def _state(path):
         state = json.loads(path.read_text())
     except (OSError, ValueError):
         state = None
-    ours = isinstance(state, dict) and {"output", "finished", "fingerprint", "size"} <= state.keys()
+    ours = isinstance(state, dict) and {"output", "finished", "fingerprint", "size", "replaces"} <= state.keys()
     return state if ours else {"output": None, "finished": True}
 
 
@@ -291,11 +296,18 @@ def _writer(folder):
     return None
 
 
-def write_main(path, meta, info, chunks, run=""):
-    """A main `.ptyd` file under a temporary name: meta, info, and its chunks by `chunks(group)`. Returns that name."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _is_prepared(path):
     try:
-        with writing(path), h5py.File(temporary, "w") as main:
+        with h5py.File(path, "r", locking=False) as file:
+            return "chunks" in file and "meta" in file
+    except OSError:
+        return False
+
+
+def write_main(temporary, meta, info, chunks, run=""):
+    """A main `.ptyd` file under a temporary name, which is returned: meta, info, and its chunks by `chunks(group)`."""
+    try:
+        with writing(temporary), h5py.File(temporary, "w") as main:
             h5rw.stamp(main)
             main.attrs[RUN] = run
             group = main.create_group("chunks")

@@ -1,7 +1,7 @@
 """DECTRIS file writer's HDF5: a master file with links to data files.
 
 Layout: `entry/data/data_000001` … are external links to files of at most `nimages_per_file` frames,
-all made when the master is; those whose file is not there yet are not written. Geometry lies in
+all made when the master is; those at the end whose file is not there are not written. Geometry lies in
 `entry/instrument` (NXmx, SIMPLON API reference, "FileWriter"; DECTRIS NeXus documentation). A virtual
 `entry/data/data` may join the parts.
 """
@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, moved, open_hdf5, pieces_of, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, moved, open_hdf5, pieces_of, read_dataset, scalar
+from ptyprep.units import metres
 
 DETECTOR = "entry/instrument/detector"
 SPECIFIC = f"{DETECTOR}/detectorSpecific"
 ELECTRON_DETECTORS = ("arina", "ela", "quadro", "singla")
-LENGTHS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "a": 1e-10, "": None}
 HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
+ELECTRON = 510.99895069     # keV, m c² (CODATA 2022)
 
 
 class DectrisMaster(Hdf5Stack):
@@ -54,17 +55,20 @@ class DectrisMaster(Hdf5Stack):
         images, triggers = (scalar(file, f"{SPECIFIC}/{k}") for k in ("nimages", "ntrigger"))
         self.expected = int(images[0] * triggers[0]) if images and triggers else None
         found = [self._linked(data, name) for name in names]
-        written = [i for i, part in enumerate(found) if not isinstance(part, Piece) or not part.missing]
-        if not written:
+        readable = [i for i, part in enumerate(found) if isinstance(part, _Part)]
+        if not readable:
             raise SourceError(f"{self.path}: none of its {len(names)} data files can be read. {found[0].missing}")
-        first = found[written[0]]
-        per_file, frame, dtype = first.shape[0], first.shape[1:], first.dtype
+        last = max(i for i, part in enumerate(found) if part.path.exists())     # what is absent after it comes later
+        first = found[readable[0]]
+        per_file, frame, dtype = self._frames_per_file(found, readable), first.shape[1:], first.dtype
         pieces, start = [], 0
-        for part in found[:written[-1] + 1]:
+        for i, part in enumerate(found[:last + 1]):
             if isinstance(part, Piece):
-                pieces.append(moved(part, start, count=per_file, shape=frame,
-                                    missing=f"{part.missing} (though later ones are there)"))
-                start += per_file
+                rest = (self.expected or 0) - start
+                count = min(per_file, rest) if i == last and rest > 0 else per_file
+                later = " (though later ones are there)" if i < last else ""
+                pieces.append(moved(part, start, count=count, shape=frame, missing=f"{part.missing}{later}"))
+                start += count
                 continue
             if part.shape[1:] != frame or part.dtype != dtype:
                 raise SourceError(f"{part.path}: frames of {part.dtype} {part.shape[1:]}, but those before are "
@@ -80,6 +84,17 @@ class DectrisMaster(Hdf5Stack):
         if self.expected is not None and start != self.expected:
             self.notes.append(f"the master announces {self.expected} frames, {start} are written")
 
+    def _frames_per_file(self, found, readable):
+        """How many frames a file has that cannot be read; only the last one of a scan may have fewer."""
+        ahead, *others = readable
+        first = found[ahead]
+        if not ahead or others and len({found[i].shape[0] for i in readable[:-1]}) == 1 and first.number is None:
+            return first.shape[0]
+        if first.number is not None and (first.number - 1) % ahead == 0:
+            return (first.number - 1) // ahead
+        raise SourceError(f"{self.path}: cannot tell how many frames are in its data files before {first.path.name}, "
+                          f"which are missing. {found[0].missing}")
+
     def _linked(self, data, name):
         """What a link leads to, or a missing piece; which of them are not yet written is decided later."""
         link = data.get(name, getlink=True)
@@ -91,18 +106,22 @@ class DectrisMaster(Hdf5Stack):
             return Piece(where, getattr(link, "path", name), 0, 0, missing=reason)
 
     def _read_geometry(self, file):
+        name = file.get(f"{DETECTOR}/description")
+        text = name[()] if isinstance(name, h5py.Dataset) and name.shape == () else b""
+        self.description = text.decode() if isinstance(text, bytes) else str(text)
+        self.electrons = any(k in self.description.lower().split() for k in ELECTRON_DETECTORS)
         energy = scalar(file, f"{SPECIFIC}/photon_energy", "entry/instrument/beam/incident_energy",
                         f"{DETECTOR}/photon_energy")
         wavelength = scalar(file, "entry/instrument/beam/incident_wavelength", "entry/sample/beam/incident_wavelength",
                             "entry/instrument/monochromator/wavelength")
         if (energy is None or not energy[0] > 0) and wavelength is not None and wavelength[0] > 0:
-            metres = LENGTHS.get(wavelength[1].lower()) or 1e-10      # the file writer means angstrom
-            self._record("energy", HC / (wavelength[0] * metres * 1e10))
+            length = self._metres("wavelength", wavelength, "angstrom")       # what the file writer means
+            self._record("energy", None if length is None else self._energy_of(length))
         elif energy is not None:
             self._record("energy", energy[0] * (1 if energy[1].lower() == "kev" else 1e-3))
-        distance = self._length(file, f"{DETECTOR}/detector_distance", f"{DETECTOR}/distance")
-        self._record("distance", distance)
-        self._record("psize", *(self._length(file, f"{DETECTOR}/{k}_pixel_size") for k in "yx"))
+        self._record("distance", self._length(file, "distance", f"{DETECTOR}/detector_distance",
+                                              f"{DETECTOR}/distance"))
+        self._record("psize", *(self._length(file, f"{k}_pixel_size", f"{DETECTOR}/{k}_pixel_size") for k in "yx"))
         center = [scalar(file, f"{DETECTOR}/beam_center_{k}") for k in "yx"]
         if all(center):
             y, x = (c[0] for c in center)
@@ -112,19 +131,28 @@ class DectrisMaster(Hdf5Stack):
                 self.notes.append(f"beam centre ({y:g}, {x:g}) counts as not recorded")
         mask = file.get(f"{SPECIFIC}/pixel_mask") or file.get(f"{DETECTOR}/pixel_mask")
         if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
-            self.mask = mask[()].reshape(self.shape[1:]) == 0       # any bit: gap, dead, noisy … (SIMPLON API)
+            self.mask = read_dataset(mask).reshape(self.shape[1:]) == 0       # any bit: gap, dead, noisy … (SIMPLON API)
         elif isinstance(mask, h5py.Dataset):
             self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
         saturation = scalar(file, f"{DETECTOR}/saturation_value")
         self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
-        name = file.get(f"{DETECTOR}/description")
-        text = name[()] if isinstance(name, h5py.Dataset) and name.shape == () else b""
-        self.description = text.decode() if isinstance(text, bytes) else str(text)
-        self.electrons = any(k in self.description.lower().split() for k in ELECTRON_DETECTORS)
 
-    def _length(self, file, *keys):
+    def _length(self, file, what, *keys):
         found = scalar(file, *keys)
-        return None if found is None else found[0] * (LENGTHS.get(found[1].lower()) or 1.0)   # metres in NXmx
+        return None if found is None else self._metres(what, found, "m")       # NXmx
+
+    def _metres(self, what, found, usual):
+        """A (value, unit) in metres, without a unit in the usual one; None, with a note, where the unit is none."""
+        value, unit = found
+        factor = metres(unit or usual)
+        if factor is None:
+            self.notes.append(f"{what} {value:g} in {unit!r}, no unit of length, counts as not recorded")
+        return None if factor is None else value * factor
+
+    def _energy_of(self, wavelength):
+        """Energy [keV] of photons of a wavelength [m]; of electrons the kinetic one, from λ = h / p."""
+        pc = HC / (wavelength * 1e10)
+        return float(np.hypot(pc, ELECTRON) - ELECTRON) if self.electrons else pc
 
     def _record(self, name, *values):
         if any(v is None for v in values):
