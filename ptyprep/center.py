@@ -3,10 +3,13 @@ import numpy as np
 
 from ptyprep.errors import FrameError
 
-HOT = 4.0       # a pixel this many times brighter than its third-brightest neighbour is a fault, not light
+HOT = 4.0       # a pixel this many times brighter than the third-brightest on a ring around it is a fault, not light
+RINGS = (1, 3)  # distances of such rings [pixel]: 1 for single hot pixels, 3 for clusters of up to 3 x 3
 BOX = 5         # pixels along each side of the neighbourhood that noise is averaged over
 DARK = 0.01     # this part of the brightest light, and NOISE standard deviations, are background
 NOISE = 5.0
+LOW = 0.1       # this part of the pixels lies below the background
+MORE = 1.3      # so many times more pixels lie on a plane than on a level, where the background slopes
 ROUNDS = 100
 
 
@@ -16,9 +19,10 @@ def find_center(total, counted):
     total : (h, w) counts added up over frames, bad pixels left out
     counted : (h, w) frames in which the pixel was good; 0 where it never was
 
-    The mean pattern is freed of single hot pixels, of its noise and of its background. Then only light whose
-    mirror image about the estimate is a good pixel of the frame is weighed, and the estimate moved, until nothing
-    pulls at it. So neither the frame's edge nor a gap or a beam stop does.
+    The mean pattern is freed of hot pixels (of clusters up to 3 x 3), of its noise and of its background, which
+    may rise evenly from one side to the other. Then only light whose mirror image about the estimate is a good pixel
+    of the frame is weighed, and the estimate moved, until nothing pulls at it. So neither the frame's edge nor a gap
+    or a beam stop does.
 
     Raises FrameError when there is no light.
 
@@ -76,13 +80,13 @@ def _where_nothing_pulls(pull, middle):
 def _above_background(light, good):
     """Light (h, w) without hot pixels and background; 0 where small boxes hold no more than noise."""
     least = light[light > 0].min(initial=np.inf)        # a lone photon is no hot pixel
-    light = np.minimum(light, HOT * _third_brightest_neighbour(light) + least)
+    light = np.minimum(light, HOT * np.minimum(*(_third_brightest(light, r) for r in RINGS)) + least)
     smooth = np.where(good, _box(light * good) / np.maximum(_box(good), 1), 0.0)
     steps = smooth[:, BOX:] - smooth[:, :-BOX]
     steps = np.abs(steps[good[:, BOX:] & good[:, :-BOX]])
     noise = 1.05 * np.median(steps) if steps.size else 0.0      # standard deviation of one end: 1.48 / sqrt(2)
-    dark = np.percentile(smooth[good], 10)
-    cut = dark + max(DARK * (smooth.max() - dark), NOISE * noise)
+    dark = _background(smooth, good, noise)
+    cut = dark + max(DARK * (smooth - dark)[good].max(), NOISE * noise)
     return np.where(good & (smooth > cut), np.clip(light - cut, 0, None), 0.0)
 
 
@@ -97,14 +101,40 @@ def _box(values):
     return values
 
 
-def _third_brightest_neighbour(light):
-    """The third-largest of the eight values around each pixel."""
-    padded = np.pad(light, 1)
+def _background(smooth, good, noise):
+    """What `LOW` of the good pixels lie below: a plane where most pixels lie on it and not on a level, else a level."""
+    def on(background):
+        return (np.abs(smooth - background)[good] <= NOISE * noise).mean()
+    level = np.quantile(smooth[good], LOW)
+    needed = max(0.5, MORE * on(level))
+    if needed >= 1:
+        return level
+    plane = _plane_below(smooth, good)
+    return plane if on(plane) > needed else level
+
+
+def _plane_below(smooth, good):
+    """The plane (h, w) that `LOW` of the good pixels lie below: quantile regression, by reweighted least squares."""
+    at = np.flatnonzero(good)
+    at = np.column_stack(np.unravel_index(at[::-(-len(at) // 20000)], good.shape))
+    terms, values = np.column_stack([np.ones(len(at)), at]), smooth[tuple(at.T)]
+    plane = np.array([np.quantile(values, LOW), 0, 0])
+    for _ in range(ROUNDS // 2):
+        above = values - terms @ plane
+        weight = np.where(above > 0, LOW, 1 - LOW) / np.maximum(np.abs(above), 1e-6 * np.ptp(values))
+        plane = np.linalg.lstsq(terms.T * weight @ terms, terms.T @ (weight * values), rcond=None)[0]
+    y, x = np.indices(good.shape, sparse=True)
+    return plane[0] + plane[1] * y + plane[2] * x
+
+
+def _third_brightest(light, distance):
+    """The third-largest of the values on the square ring at that distance around each pixel."""
+    padded = np.pad(light, distance)
     h, w = light.shape
     first = second = third = np.zeros_like(light)
-    for dy in range(3):
-        for dx in range(3):
-            if dy == dx == 1:
+    for dy in range(2 * distance + 1):
+        for dx in range(2 * distance + 1):
+            if max(abs(dy - distance), abs(dx - distance)) < distance:
                 continue
             value = padded[dy:dy + h, dx:dx + w]
             first, value = np.maximum(first, value), np.minimum(first, value)

@@ -1,7 +1,9 @@
 """The command line: `ptyprep prepare`, `recipes`, `params`, `show`."""
+import difflib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import tomllib
@@ -70,6 +72,10 @@ class Errors(click.Group):
             _say("interrupted; finished chunks are kept, --resume continues")
             _end(130)
         except click.UsageError as err:
+            if isinstance(err, click.NoSuchOption):     # click's own suggestions come in the order of the alphabet
+                options = err.ctx.command.get_params(err.ctx)
+                names = [name for option in options for name in (*option.opts, *option.secondary_opts)]
+                err.possibilities = difflib.get_close_matches(err.option_name, names, 1, 0.7)
             _give_way()
             err.show()
             sys.exit(2)
@@ -134,8 +140,16 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
         if scan.comm.is_root:
             click.echo(plan_text(scan))
         return
-    scan.initialize()
-    _run(scan)
+    before = signal.signal(signal.SIGTERM, _terminated)     # as Ctrl-C: finished chunks are kept, others are told
+    try:
+        scan.initialize()
+        _run(scan)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number, frame):
+    raise KeyboardInterrupt(f"terminated by signal {number}")
 
 
 def _run(scan):

@@ -6,9 +6,9 @@ import numpy as np
 
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.params import Group, Par
-from ptyprep.positions import pair_positions, read_table, turn, unit_in_metres
+from ptyprep.positions import AXES, count_positions, pair_positions, read_table, turn, unit_in_metres
 from ptyprep.scan import PtyScan
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, open_hdf5
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, open_hdf5, read_dataset
 
 
 class FileScan(PtyScan):
@@ -47,9 +47,8 @@ class FileScan(PtyScan):
             return None
         slow, fast = readings
         frames = self.source.shape[0] if self.source else None
-        if frames not in (slow.size, slow.size * fast.size) and slow.size == fast.size:
-            frames = None       # one reading each, but not as many as frames: the base says so, with both numbers
-        return turn(pair_positions(slow, fast, frames), swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, angle=p.angle)
+        found = pair_positions(slow, fast, count_positions(slow, fast, frames))    # the base compares it with frames
+        return turn(found, swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, angle=p.angle)
 
     def load_weight(self):
         recorded, group = super().load_weight(), self.p.mask
@@ -91,8 +90,7 @@ class FileScan(PtyScan):
         keys = [p.slow_key, p.fast_key]
         if keys == [None, None]:
             lower = {name.lower(): name for name in columns}
-            known = (("y", "x"), ("slow", "fast"))
-            keys = next(([lower[a], lower[b]] for a, b in known if {a, b} <= lower.keys()), None)
+            keys = next(([lower[a], lower[b]] for a, b in AXES if {a, b} <= lower.keys()), None)
             if keys is None and len(columns) == 2:
                 keys = list(columns)
                 self._note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
@@ -115,8 +113,8 @@ class FileScan(PtyScan):
                 (p.slow_key, p.slow_index, p.slow_multiplier), (p.fast_key, p.fast_index, p.fast_multiplier))]
 
     def _axis_in(self, file, path, key, index, multiplier):
-        dataset = dataset_in(file, key)
-        values = np.asarray(dataset[()], float)
+        dataset = _dataset(file, key, (1, 2), "positions.slow_key and positions.fast_key")
+        values = np.asarray(read_dataset(dataset), float)
         if index is not None:
             if values.ndim != 2 or index >= values.shape[1]:
                 raise PositionError(f"{path}: {key} of shape {values.shape} has no column {index}")
@@ -164,18 +162,32 @@ def _mask_in(path, key):
         return _npy(path)
     with open_hdf5(path) as file:
         if key is None:
-            flat = [name for name in _datasets(file) if file[name].ndim == 2]
+            flat = _datasets(file, (2,))
             if len(flat) != 1:
                 raise SourceError(f"{path}: which dataset is the mask? Set mask.key; those of two dimensions are "
                                   f"{', '.join(flat) or 'none'}")
             key = flat[0]
-        mask = dataset_in(file, key)
+        mask = _dataset(file, key, (2,), "mask.key")
         if mask.ndim != 2:
             raise SourceError(f"{path}: {key} has shape {mask.shape}; expected a mask (h, w)")
-        return mask[()]
+        return read_dataset(mask)
 
 
-def _datasets(file):
+def _dataset(file, key, dimensions, parameter):
+    """The dataset of that name. Raises SourceError that lists those it could be, and what to set."""
+    if key not in file and file.get(key, getlink=True) is None:
+        there = ", ".join(_datasets(file, dimensions)) or "none"
+        raise SourceError(f"{file.filename}: no dataset {key}; those of {' or '.join(map(str, dimensions))} dimensions "
+                          f"are {there}. Set {parameter}")
+    return dataset_in(file, key)
+
+
+def _datasets(file, dimensions):
+    """Names of the datasets of numbers that have so many dimensions."""
     names = []
-    file.visititems(lambda name, node: names.append(f"/{name}") if isinstance(node, h5py.Dataset) else None)
+
+    def look(name, node):
+        if isinstance(node, h5py.Dataset) and node.ndim in dimensions and node.dtype.kind in "biuf":
+            names.append(f"/{name}")
+    file.visititems(look)
     return names

@@ -69,8 +69,10 @@ def _encode(name, value):
                       f"expected numbers, text, arrays, lists or mappings")
 
 
-def read(node):
+def read(node, content=lambda dataset: dataset[()]):
     """The value of a dataset or group that `write` or PtyPy stored.
+
+    content : how to read a dataset
 
     Raises SourceError for a pickle: reading one could run code.
     """
@@ -80,11 +82,11 @@ def read(node):
         raise SourceError(f"{node.file.filename}: {node.name} is stored as a {kind}, which could run code when read; "
                           f"it is refused. Remove it from the file to read the rest")
     if isinstance(node, h5py.Group):
-        items = {key: read(node[key]) for key in node}
+        items = {key: read(node[key], content) for key in node}
         return {"list": list, "tuple": tuple}.get(kind, lambda _: items)(items.values())
     if kind == "None":
         return None
-    value = node[()]
+    value = content(node)
     if isinstance(value, bytes):
         return value.decode()
     if kind == "scalar" and np.ndim(value):

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep.errors import PositionError
+from ptyprep.units import metres
 
-UNITS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "micron": 1e-6, "microns": 1e-6, "micrometer": 1e-6, "nm": 1e-9,
-         "pm": 1e-12, "angstrom": 1e-10, "cm": 1e-2, "meter": 1.0, "metre": 1.0, "millimeter": 1e-3, "nanometer": 1e-9}
+AXES = (("y", "x"), ("slow", "fast"))       # names of columns that say which axis they are
 
 
 def pair_positions(slow, fast, frames):
@@ -36,24 +36,45 @@ def pair_positions(slow, fast, frames):
         f"shape {fast.shape}: expected one reading per frame, or rows x columns = {frames}")
 
 
+def count_positions(slow, fast, frames):
+    """How many positions the readings of two motors give, whatever the number of frames.
+
+    One for each reading where both motors have as many as there are frames. Rows x columns for a raster, also for one
+    that was cut short: more frames than readings, which run one way, as axes do. Else one for each reading, a list that
+    is too short or too long; for unlike numbers of readings `frames`, which `pair_positions` refuses.
+
+    >>> count_positions(range(10), range(10), frames=60), count_positions([0, 0, 1], [5, 6, 5], frames=4)
+    (100, 3)
+    """
+    slow, fast = (np.atleast_1d(np.asarray(a, float).squeeze()) for a in (slow, fast))
+    alike = slow.size == fast.size
+    readings = slow.size if alike else frames
+    raster = slow.size * fast.size if slow.ndim == fast.ndim == 1 else 0
+    if frames is None or frames <= max(slow.size, fast.size) or not raster or frames > raster and not alike:
+        return readings
+    one_way = all((steps > 0).all() or (steps < 0).all() for steps in (np.diff(slow), np.diff(fast)))
+    return raster if one_way or frames == raster else readings
+
+
 def unit_in_metres(unit):
     """How many metres a unit of length is.
 
     >>> unit_in_metres("um")
     1e-06
     """
-    try:
-        return UNITS[unit.strip().lower()]
-    except KeyError:
-        raise PositionError(f"positions in {unit!r}: not a unit of length; expected one of "
-                            f"{', '.join(dict.fromkeys(UNITS))}") from None
+    factor = metres(unit)
+    if factor is None:
+        raise PositionError(f"positions in {unit!r}: not a unit of length; expected one of m, cm, mm, um, micron, nm, "
+                            f"angstrom, pm")
+    return factor
 
 
 def read_table(path):
     """The columns of a text table, split at white space or commas.
 
     A first line of words names the columns, perhaps each with its unit: `name, y [um], x [um]`; lines that
-    begin with # are comments, but for a last one that names as many columns as there are.
+    begin with # are comments. One before the numbers may name the columns too, if it has as many words and no number:
+    the last one that names y and x, else that has units, else the last one.
 
     Returns ({name: column}, {name: unit}); columns without a name are "0", "1" …; a column that holds a
     word is left out.
@@ -67,14 +88,15 @@ def read_table(path):
         lines = path.read().splitlines() if hasattr(path, "read") else Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise PositionError(f"{path}: cannot be read as a text table ({err})") from err
-    rows, header = [], None
+    rows, headers = [], []      # headers: (whether it is no comment, its words)
     for number, line in enumerate(lines, 1):
         comment = line.lstrip().startswith("#")
         cells = _cells(line.lstrip().lstrip("#"))
         if not cells:
             continue
-        if comment or not rows and header is None and not any(map(_number, cells)):
-            header = cells if not rows else header
+        words = not rows and not any(map(_number, cells))
+        if comment or words and not any(plain for plain, _ in headers):
+            headers += [(not comment, cells)] * words
             continue
         if rows and len(cells) != len(rows[0]):
             raise PositionError(f"{path}, line {number}: {len(cells)} columns, but {len(rows[0])} in the lines before: "
@@ -82,10 +104,8 @@ def read_table(path):
         rows.append(cells)
     if not rows:
         raise PositionError(f"{path}: no numbers in it; expected a table with a line for each frame")
-    if header is None or len(header) != len(rows[0]):
-        header = [str(i) for i in range(len(rows[0]))]
     columns, units = {}, {}
-    for i, title in enumerate(header):
+    for i, title in enumerate(_header(headers, len(rows[0]))):
         name, _, unit = title.partition("[")
         cells = [row[i] for row in rows]
         if not all(map(_number, cells)):
@@ -97,6 +117,16 @@ def read_table(path):
         if unit:
             units[name.strip()] = unit.rstrip("] ")
     return columns, units
+
+
+def _header(headers, width):
+    """The words that most likely name `width` columns."""
+    def likely(number):
+        plain, cells = headers[number]
+        names = {cell.partition("[")[0].strip().lower() for cell in cells}
+        return any(set(axes) <= names for axes in AXES), any("[" in cell for cell in cells), plain, number
+    fitting = [number for number, (_, cells) in enumerate(headers) if len(cells) == width]
+    return headers[max(fitting, key=likely)][1] if fitting else [str(i) for i in range(width)]
 
 
 def _cells(line):

@@ -45,8 +45,9 @@ class PtyScan(Tree):
 
     dfile: Path | None = Par(None, level=0, doc="Output .ptyd file, -o on the command line; none to save nothing.")
     save: str | None = Par(None, choices=tuple(SINKS), level=0,
-                           doc="How to save: append makes one file at the end, link makes files that can be read while "
-                               "they grow. None: append where dfile is given.")
+                           doc="How to save: append and merge make one file at the end, merge with a single chunk; "
+                               "link and virtual make files that can be read while they grow, virtual without sending "
+                               "frames between ranks. None: append where dfile is given.")
     label: str | None = Par(None, doc="Name of the scan, kept in the file.")
     shape: int | tuple[int, int] | None = Par(None, unit="pixel", gt=0, level=0,
                                               doc="Region to keep, (rows, columns) of the raw frame before rebinning; "

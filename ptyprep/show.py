@@ -30,6 +30,7 @@ def plan_text(scan):
             ("region", f"{plan.region[0]} x {plan.region[1]} raw pixels" + (
                 "" if scan.finds_center else f", rows {plan.window.rows.start} to {plan.window.rows.stop - 1}, columns "
                                          f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
+            *_padding(scan, plan),
             ("centre", "found from a sample of frames when it runs" if scan.finds_center else
              f"row {plan.center[0]:g}, column {plan.center[1]:g} ({p.origin('center')})"),
             ("prepared", f"{h} x {w} pixels, {plan.dtype(raw)}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
@@ -83,9 +84,9 @@ def show_text(path):
 def _prepared_rows(source):
     planned = source.meta.get("num_frames")
     yield "chunks", f"{source.chunks} of {source.planned}"
-    if planned is not None and planned != source.shape[0]:
-        yield "missing", f"{planned - source.shape[0]} of the {planned} planned frames are not there yet"
-    weights = source.weights(range(min(source.shape[0], 10)))
+    if planned is not None and planned != source.there:
+        yield "missing", f"{planned - source.there} of the {planned} planned frames are not there yet"
+    weights = source.weights(range(min(source.there, 10)))
     if weights is not None:
         yield "masks", f"one for each frame; {(~weights).mean():.2%} of the pixels of the first {len(weights)} frames"
     with open_hdf5(source.path) as file:
@@ -140,6 +141,14 @@ def _table(rows):
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+
+
+def _padding(scan, plan):
+    (top, bottom), (left, right) = plan.padding
+    if scan.finds_center and any(n > raw for n, raw in zip(plan.region, plan.raw)):
+        yield "padding", "the region is larger than the raw frame: weight 0 beyond it"
+    elif not scan.finds_center and any((top, bottom, left, right)):
+        yield "padding", f"{top} rows above the raw frame, {bottom} below, {left} columns left, {right} right: weight 0"
 
 
 def _orientation(plan):

@@ -123,11 +123,10 @@ def mpirun():
     return str(beside) if beside.exists() else shutil.which("mpirun")
 
 
-def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
-    """Run a command on that many ranks and wait: a `subprocess.CompletedProcess` with its text output.
+def launch(ranks, *command):
+    """The words that run a command on that many ranks here, more ranks than processors and as root too.
 
-    command : what follows `mpirun -n N`; a first word that ends in .py, or -m or -c, is run by this Python
-    timeout : seconds; then every process of the job is killed and TimeoutError raised, because a hang is a failure
+    command : a first word that ends in .py, or -m or -c, is run by this Python
 
     Raises RecipeError where there is no mpirun.
     """
@@ -141,15 +140,26 @@ def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
     flags = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []
     if flags and os.name == "posix" and os.geteuid() == 0:
         flags.append("--allow-run-as-root")
-    job = subprocess.Popen([launcher, *flags, "-n", str(ranks), *command], stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE,
-                           text=True, start_new_session=True, cwd=cwd, env={**os.environ, **(env or {})})
+    return [launcher, *flags, "-n", str(ranks), *command]
+
+
+def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
+    """Run a command on that many ranks and wait: a `subprocess.CompletedProcess` with its text output.
+
+    command : see `launch`
+    timeout : seconds; then every process of the job is killed and TimeoutError raised, because a hang is a failure
+
+    Raises RecipeError where there is no mpirun.
+    """
+    job = subprocess.Popen(launch(ranks, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           start_new_session=True, cwd=cwd, env={**os.environ, **(env or {})})
     try:
         out, err = job.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(job.pid, signal.SIGKILL)
         out, err = job.communicate()
-        raise TimeoutError(f"{' '.join(command)} on {ranks} ranks did not end in {timeout} s\n{out}\n{err}") from None
+        raise TimeoutError(f"{' '.join(map(str, command))} on {ranks} ranks did not end in {timeout} s\n"
+                           f"{out}\n{err}") from None
     return subprocess.CompletedProcess(command, job.returncode, out, err)
 
 

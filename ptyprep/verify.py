@@ -76,7 +76,7 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
             else:
                 good.append(number)
         if lost and not drop:
-            raise SourceError(f"{source}: {'; '.join(lost)}. Drop them to keep the others")
+            raise SourceError(f"{source}: {'; '.join(lost)}. Drop them (repair --drop) to keep the others")
         if not good:
             raise SourceError(f"{source}: not one chunk can be read: {'; '.join(lost)}")
         notes = [f"left out {what}" for what in lost]

@@ -2,6 +2,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -219,6 +220,16 @@ def test_the_plan_reads_no_frames_and_writes_nothing(folder, run, monkeypatch):
     assert auto.code == 0 and "found from a sample of frames" in auto.out
 
 
+def test_the_plan_says_where_the_region_is_beyond_the_frame(folder, run):
+    padded = run(*EIGER, "--plan", "--shape", "24,16")
+    assert re.search("^padding +2 rows above the raw frame, 2 below, 0 columns left, 0 right: weight 0$", padded.out,
+                     re.MULTILINE), padded.out
+    auto = (*ANY[:-2], "--auto_center", "--plan", "--shape")
+    assert re.search("^padding +the region is larger than the raw frame", run(*auto, "1000").out, re.MULTILINE)
+    for inside in ((*EIGER, "--plan", "--shape", "8"), (*auto, "20,24")):
+        assert "padding" not in run(*inside).out
+
+
 # --- recipes, params, show ----------------------------------------------------------------------------
 
 def test_recipes_and_their_parameters(run):
@@ -313,6 +324,17 @@ def test_exit_codes_and_messages(folder, run, args, code, words):
     assert "Traceback" not in done.err and not list(folder.iterdir())
     if code:
         assert not done.out
+
+
+@pytest.mark.parametrize("command, typed, meant", [
+    (EIGER, "--shpae", "--shape"), (EIGER, "--no-overwriet", "--no-overwrite"), (EIGER, "--frobnicate", None),
+    (("show",), "--hepl", "--help"), (("prepare", "moonflower"), "--oputput", "--output"),
+    ((), "--vresion", "--version"),
+])
+def test_of_options_that_are_unknown_one_is_suggested(folder, run, command, typed, meant):
+    done = run(*command, typed)
+    said = re.search(r"No such option:? '?--[\w-]+'?\.?(?: (.*))?$", done.err, re.MULTILINE)[1]
+    assert done.code == 2 and (said or "").replace("'", "") == (f"Did you mean {meant}?" if meant else "")
 
 
 def test_no_traceback_unless_debug(folder):

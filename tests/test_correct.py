@@ -30,6 +30,12 @@ def test_counts_above_saturation_are_not_believed(dtype):
     assert believable(frames, None).all()
 
 
+@pytest.mark.parametrize("dtype", [t for t in INTEGERS if t[0] == "i"])
+def test_a_negative_integer_is_a_mark_and_no_count(dtype):
+    frames = np.array([[[0, -1, 5], [-2, 7, 0]]], dtype)       # PILATUS: -1 gap, -2 bad pixel
+    assert believable(frames).tolist() == [[[True, False, True], [False, True, True]]]
+
+
 def test_every_yes_and_no_is_believed():
     assert believable(np.array([[[True, False]]])).all()
 

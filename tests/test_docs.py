@@ -3,6 +3,7 @@ import doctest
 import importlib.util
 import inspect
 import re
+import zlib
 from pathlib import Path
 
 import h5py
@@ -121,7 +122,7 @@ def tree(heading):
     return found
 
 
-@pytest.mark.parametrize("save", ("append", "link"))
+@pytest.mark.parametrize("save", ("append", "link", "merge", "virtual"))
 @pytest.mark.parametrize("overflow", (False, True))
 def test_ptyd_page_describes_the_file(tmp_path, save, overflow):
     frames = np.ones((5, 6, 6), np.uint16)
@@ -141,8 +142,12 @@ def test_ptyd_page_describes_the_file(tmp_path, save, overflow):
     for _ in scan.batches():
         pass
     with h5py.File(tmp_path / "a.ptyd") as file:
-        per_frame = save == "link" or overflow
-        assert sorted(file) == ["chunks", "info", "meta"] and list(file["chunks"]) == ["0", "1", "2"]
+        folder = save in ("link", "virtual")
+        per_frame = folder or overflow
+        assert sorted(file) == ["chunks", "info", "meta"]
+        assert list(file["chunks"]) == (["0"] if save == "merge" else ["0", "1", "2"])
+        named = (DOCS / "ptyd.md").read_text().partition("attributes: ")[2].partition("\n")[0].split(", ")
+        assert set(file.attrs) == set(named) and re.fullmatch(r"a\.[0-9a-f]{8}", file.attrs["run"])
         for chunk in file["chunks"].values():
             compare(chunk, tree("/chunks/0"), {"M": len(chunk["data"]), "h": 4, "w": 6},
                     () if per_frame else ("weights",))
@@ -151,13 +156,27 @@ def test_ptyd_page_describes_the_file(tmp_path, save, overflow):
             group, *leaves = in_code(row[0])
             for name in [group, *leaves]:
                 assert name in file["info"] or f"{group.partition('/')[0]}/{name}" in file["info"], name
-        assert file["chunks/0/data"].chunks == (1, 4, 6) and file["chunks/0/data"].compression == "gzip"
-        assert file["chunks/0/data"].shuffle
+        run = file.attrs["run"]
+        assert file["chunks/0/data"].is_virtual == (save == "virtual")
     folders = [p for p in tmp_path.iterdir() if p.is_dir()]
-    assert len(folders) == (save == "link")
-    for folder in folders:
-        assert re.fullmatch(r"a\.[0-9a-f]{8}", folder.name)
-        assert sorted(p.name for p in folder.iterdir()) == ["000000.h5", "000001.h5", "000002.h5", "run.json"]
+    assert [p.name for p in folders] == [run] * folder
+    ranks = [f"00000{n}.rank0000.h5" for n in range(3)] if save == "virtual" else []
+    for path in folders:
+        names = sorted(p.name for p in path.iterdir())
+        assert names == sorted(["000000.h5", "000001.h5", "000002.h5", "run.json", *ranks])
+    with h5py.File(tmp_path / run / ranks[0] if ranks else tmp_path / "a.ptyd") as file:
+        check_storage(file if ranks else file["chunks/0"])
+
+
+def check_storage(group):
+    """Compression and checksums as the page says."""
+    assert group["data"].chunks == (1, 4, 6) and group["data"].compression == "gzip" and group["data"].shuffle
+    for name, dataset in group.items():
+        if name in ("data", "weights"):
+            sums = [zlib.crc32(dataset.id.read_direct_chunk((i, 0, 0))[1]) for i in range(len(dataset))]
+        else:
+            sums = zlib.crc32(dataset[()].tobytes())
+        assert np.array_equal(dataset.attrs["crc32"], sums) and dataset.attrs["crc32"].dtype == np.uint32, name
 
 
 def compare(group, told, sizes, absent):

@@ -1,5 +1,6 @@
 """FileScan: every way in which positions and masks lie in files. Expected positions are written out."""
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -151,8 +152,17 @@ def test_numbers_that_do_not_fit_are_said_with_both(tmp_path):
     with pytest.raises(PositionError, match="6 frames but 4 positions.*num_frames=4"):
         scan(hdf5(tmp_path / "f.h5", y=Y[:4], x=X[:4]), **keys())
     assert scan(tmp_path / "f.h5", **keys(), num_frames=4).total == 4
-    with pytest.raises(PositionError, match=r"6 frames, but slow positions of shape \(2,\).*\(4,\)"):
-        scan(hdf5(tmp_path / "f.h5", y=Y[:2], x=X[:4]), **keys())
+    with pytest.raises(PositionError, match=r"6 frames, but slow positions of shape \(1,\).*\(4,\)"):
+        scan(hdf5(tmp_path / "f.h5", y=Y[:1], x=X[:4]), **keys())
+
+
+@pytest.mark.parametrize("rows, columns", [(3, 3), (2, 5), (4, 2)])
+def test_a_raster_that_was_cut_short_is_still_one(tmp_path, rows, columns):
+    path = hdf5(tmp_path / "f.h5", y=np.arange(rows), x=10.0 * np.arange(columns))
+    with pytest.raises(PositionError, match=f"6 frames but {rows * columns} positions.*num_frames=6"):
+        scan(path, **keys())
+    found = scan(path, **keys(), num_frames=6)
+    assert found.positions[:6].tolist() == [[i // columns, 10 * (i % columns)] for i in range(6)]
 
 
 def test_keys_that_are_missing(tmp_path):
@@ -160,7 +170,10 @@ def test_keys_that_are_missing(tmp_path):
     with pytest.raises(PositionError,
                        match="f.h5: which dataset holds the positions.*positions.slow_key and positions.fast_key"):
         scan(path, **{"positions.file": path})
-    with pytest.raises(SourceError, match="f.h5: no dataset why"):
+    with h5py.File(path, "r+") as file:
+        file["a/table"], file["a/frames"], file["title"] = np.zeros((N, 3)), FRAMES, "words"
+    with pytest.raises(SourceError, match="f.h5: no dataset why; those of 1 or 2 dimensions are /a/table, /x, /y. "
+                                          "Set positions.slow_key and positions.fast_key"):
         scan(path, **keys("why"))
     with pytest.raises(ParameterError, match="positions: neither recorded nor given.*positions.file"):
         scan(path)
@@ -200,12 +213,29 @@ def test_a_mask_in_hdf5(tmp_path):
     path = hdf5(tmp_path / "m.h5", mask=GOOD, other=~GOOD)
     assert np.array_equal(masked(tmp_path, **{"mask.file": path, "mask.key": "mask"}), GOOD)
     for pars, words in (({}, "m.h5: which dataset is the mask.*Set mask.key.*/mask, /other"),
-                        ({"mask.key": "absent"}, "m.h5: no dataset absent")):
+                        ({"mask.key": "absent"},
+                         "m.h5: no dataset absent; those of 2 dimensions are /mask, /other. Set mask.key")):
         with pytest.raises(SourceError, match=words):
             masked(tmp_path, **{"mask.file": path, **pars})
     path = hdf5(tmp_path / "m.h5", mask=FRAMES)
     with pytest.raises(SourceError, match=r"mask has shape \(6, 4, 5\); expected a mask \(h, w\)"):
         masked(tmp_path, **{"mask.file": path, "mask.key": "mask"})
+
+
+@pytest.mark.parametrize("what", ["mask", "y"])
+def test_damaged_bitshuffle_is_a_sentence(tmp_path, what):
+    """Read through HDF5's plug-in, it may end the process."""
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in (("mask", np.ones((4, 5), "i4")), ("y", Y), ("x", X)):
+            file.create_dataset(name, data=values, chunks=values.shape, **hdf5plugin.Bitshuffle(cname="lz4"))
+        chunk = bytearray(file[what].id.read_direct_chunk((0,) * file[what].ndim)[1])
+        chunk[:16] = b"\x7f" * 16
+        file[what].id.write_direct_chunk((0,) * file[what].ndim, bytes(chunk))
+    with pytest.raises(SourceError, match=f"f.h5: /{what}.*damaged"):
+        if what == "mask":
+            masked(tmp_path, **{"mask.file": path, "mask.key": "mask"})
+        scan(path, **keys())
 
 
 def test_it_joins_the_detectors_own(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import PositionError
-from ptyprep.positions import UNITS, checked, pair_positions, read_table, turn, unit_in_metres
+from ptyprep.positions import checked, count_positions, pair_positions, read_table, turn, unit_in_metres
 
 
 def test_one_reading_per_frame():
@@ -29,9 +29,34 @@ def test_readings_that_do_not_fit_are_refused_with_all_numbers(slow, fast, frame
         pair_positions(np.zeros(slow), np.zeros(fast), frames)
 
 
+UP, DOWN, TO_AND_FRO = list(range(10)), list(range(10, 0, -1)), [0, 1, 2, 1, 0, 1, 2, 1, 0, 1]
+
+
+@pytest.mark.parametrize("slow, fast, frames, count", [
+    (UP, DOWN, 10, 10),                     # one reading for each frame: a line
+    (UP, DOWN, 100, 100),                   # the axes of a raster
+    (UP, DOWN, 60, 100),                    # of one that was cut short
+    (UP, DOWN, 130, 100),                   # of one with frames too many
+    (UP, DOWN, 7, 10),
+    (UP, DOWN, None, 10),
+    (UP, TO_AND_FRO, 60, 10),               # a list: no axis comes back to where it was
+    (TO_AND_FRO, TO_AND_FRO, 11, 10),
+    (TO_AND_FRO, TO_AND_FRO, 100, 100),
+    (np.zeros((5, 2)), np.zeros((5, 2)), 60, 10),
+    (UP, [0, 1, 2], 30, 30),
+    (UP, [0, 1, 2], 11, 30),
+    (TO_AND_FRO, [0, 1, 2], 30, 30),
+    (UP, [0, 1, 0], 11, 11),                # which `pair_positions` refuses, and the next ones
+    (UP, [0, 1, 2], 10, 10),
+    (UP, [0, 1, 2], 31, 31),
+])
+def test_readings_are_counted_whatever_the_frames(slow, fast, frames, count):
+    assert count_positions(slow, fast, frames) == count
+
+
 def test_units():
     assert unit_in_metres("mm") == 1e-3 and unit_in_metres(" UM ") == 1e-6 and unit_in_metres("µm") == 1e-6
-    assert UNITS["nm"] == UNITS["nanometer"] == 1e-9
+    assert unit_in_metres("nm") == unit_in_metres("nanometer") == unit_in_metres("nanometers") == 1e-9
     for word in ("m", "micron", "nm"):
         with pytest.raises(PositionError, match=rf"'deg'.*not a unit of length.*\b{word}\b"):
             unit_in_metres("deg")
@@ -48,6 +73,12 @@ def test_units():
     ("y [um], x [mm]\n1,2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "mm"}),
     ("y[um] x[um]\n1 2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "um"}),
     ("name,y,x\nfirst,1,2\nsecond,3,4\n", {"y": [1, 3], "x": [2, 4]}, {}),
+    ("# x y\n# dwell 0.1\n1 2\n", {"x": [1], "y": [2]}, {}),
+    ("# x[um] y[um]\n# fly scan\n1 2\n", {"x": [1], "y": [2]}, {"x": "um", "y": "um"}),
+    ("# a[um] b[um]\n# fly scan\n1 2\n", {"a": [1], "b": [2]}, {"a": "um", "b": "um"}),
+    ("# x y\n# dwell[s] gain[dB]\n1 2\n", {"x": [1], "y": [2]}, {}),
+    ("# fly scan\nb a\n# more words\n1 2\n# x y\n3 4\n", {"b": [1, 3], "a": [2, 4]}, {}),
+    ("# dwell 0.1\n1 2\n", {"0": [1], "1": [2]}, {}),
     ("1e-6 -2E3\n", {"0": [1e-6], "1": [-2e3]}, {}),
 ])
 def test_tables(text, columns, units, tmp_path):

@@ -8,6 +8,7 @@ from ptyprep_recipes.hdf5 import Hdf5
 from ptyprep_recipes.ptyd import Ptyd
 
 from ptyprep import ParameterError, recipe
+from ptyprep.errors import SourceError
 from ptyprep.registry import source_parameter
 from ptyprep.testing import check_recipe, read_ptyd, write_cxi, write_dectris, write_positions
 
@@ -175,3 +176,32 @@ def test_electrons(tmp_path):
     # h c / lambda with lambda = h / p of a 300 keV electron, 1.96875 pm
     assert Eiger(pars, electron_data=True).initialize().meta.energy == pytest.approx(12.39841984 / 0.01968749, rel=1e-5)
     assert Eiger(pars, electron_data=False).initialize().meta.energy == pytest.approx(300)
+
+
+def test_electrons_without_a_recorded_energy(tmp_path):
+    write_dectris(tmp_path / "s_master.h5", FRAMES, distance=2, psize=(1e-4, 1e-4), center=CENTER,
+                  description="DECTRIS ARINA Si")
+    np.save(tmp_path / "p.npy", PLACES)
+    pars = {"file": tmp_path / "s_master.h5", "positions.file": tmp_path / "p.npy"}
+    with pytest.raises(ParameterError, match="electron_data, energy: .*counts electrons: the energy is then.*kinetic"):
+        Eiger(pars).initialize()
+    with h5py.File(tmp_path / "s_master.h5", "r+") as file:
+        file["entry/instrument/beam/incident_wavelength"][()] = 0.01968749        # of 300 keV electrons
+    with pytest.raises(ParameterError, match="electron_data.*the energy in the file, 300 keV, is then their kinetic"):
+        Eiger(pars).initialize()
+    assert Eiger(pars, electron_data=True).initialize().meta.energy == pytest.approx(12.39841984 / 0.01968749, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy, kept", [("drop", [0, 1, 2, 3, 4, 5]), ("mask", [0, 1, 2, 3, 4, 5, 6])])
+def test_a_damaged_last_file_is_named_or_left_out(tmp_path, policy, kept):
+    write_dectris(tmp_path / "s_master.h5", FRAMES, frames_per_file=3, energy=8, distance=2, psize=(1e-4, 1e-4),
+                  center=CENTER)
+    (tmp_path / "s_data_000003.h5").write_bytes(b"")
+    np.save(tmp_path / "p.npy", PLACES)
+    pars = {"file": tmp_path / "s_master.h5", "positions.file": tmp_path / "p.npy"}
+    with pytest.raises(SourceError, match="s_data_000003.h5: not an HDF5 file.*1 of the wanted frames.*6 to 6"):
+        Eiger(pars).initialize()
+    batches = list(Eiger(pars, bad_frames=policy).initialize().batches())
+    weight = np.concatenate([b.weight for b in batches])
+    assert np.concatenate([b.frame for b in batches]).tolist() == kept
+    assert weight.any(axis=(1, 2)).tolist() == [i < 6 for i in kept]

@@ -52,8 +52,8 @@ def test_overwrite_replaces_only_prepared_files_and_nothing_that_is_read(tmp_pat
     np.save(tmp_path / "frames.npy", FRAMES)
     with h5py.File(tmp_path / "raw.h5", "w") as file:
         file["data"] = FRAMES
-    pars = {"intensities.file": tmp_path / "raw.h5", "positions.file": table, "energy": 7, "distance": 2, "psize": 75e-6,
-            "center": (8, 9), "overwrite": True}
+    pars = {"intensities.file": tmp_path / "raw.h5", "positions.file": table, "energy": 7, "distance": 2,
+            "psize": 75e-6, "center": (8, 9), "overwrite": True}
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     for out in before:
         with pytest.raises(OutputError, match="the file that is read|no prepared file"):

@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, read_dataset, scalar
 
 HC = 1.98644586e-25         # J m
 KEV = 1.602176634e-16       # J
@@ -53,13 +53,13 @@ class CxiFile(Hdf5Stack):
         if isinstance(mask, h5py.Dataset):
             if mask.shape != self.shape[1:]:
                 raise SourceError(f"{self.path}: {detector}/mask has shape {mask.shape}, expected {self.shape[1:]}")
-            self.mask = (mask[()].astype(np.int64) & ~GOOD_BITS) == 0
+            self.mask = (read_dataset(mask).astype(np.int64) & ~GOOD_BITS) == 0
         self.translation = self._translation(file)
         self.fast, self.slow = self._axes(file.get(f"{detector}/basis_vectors"))
         corner = file.get(f"{detector}/corner_position")
         if isinstance(corner, h5py.Dataset) and corner.size == 3 and self.slow is not None and "psize" in self.recorded:
             # where the corner of the first pixel is, seen from the optical axis
-            y, x = (-(np.ravel(corner[()]) @ axis) / p - 0.5 for axis, p in
+            y, x = (-(np.ravel(read_dataset(corner)) @ axis) / p - 0.5 for axis, p in
                     zip((self.slow, self.fast), self.recorded["psize"]))
             self.recorded["center"] = (float(y), float(x))
 
@@ -70,7 +70,7 @@ class CxiFile(Hdf5Stack):
             if isinstance(node, h5py.Dataset):
                 if node.ndim == 2 and 3 in node.shape:
                     # CXI 1.6 says (n, 3); older writers have rows x, y, z. For n = 3 the newer one is taken.
-                    return np.asarray(node[()] if node.shape[1] == 3 else node[()].T, float)
+                    return np.asarray(read_dataset(node) if node.shape[1] == 3 else read_dataset(node).T, float)
                 raise SourceError(f"{self.path}: {key} has shape {node.shape}, expected (n, 3) or (3, n)")
         return None
 
@@ -78,7 +78,7 @@ class CxiFile(Hdf5Stack):
         """(fast, slow) from `basis_vectors`: slow is the first vector, fast the second."""
         if not isinstance(node, h5py.Dataset):
             return None, None
-        vectors = np.asarray(node[()], float)
+        vectors = np.asarray(read_dataset(node), float)
         if vectors.shape == (3, 2):
             vectors = vectors.T
         if vectors.shape != (2, 3) or not np.isfinite(vectors).all() or not np.linalg.norm(vectors, axis=1).all():

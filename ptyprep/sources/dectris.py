@@ -5,13 +5,14 @@ all made when the master is; those at the end whose file is not there are not wr
 `entry/instrument` (NXmx, SIMPLON API reference, "FileWriter"; DECTRIS NeXus documentation). A virtual
 `entry/data/data` may join the parts.
 """
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, moved, open_hdf5, pieces_of, read_dataset, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, open_hdf5, pieces_of, read_dataset, scalar
 from ptyprep.units import metres
 
 DETECTOR = "entry/instrument/detector"
@@ -67,7 +68,7 @@ class DectrisMaster(Hdf5Stack):
                 rest = (self.expected or 0) - start
                 count = min(per_file, rest) if i == last and rest > 0 else per_file
                 later = " (though later ones are there)" if i < last else ""
-                pieces.append(moved(part, start, count=count, shape=frame, missing=f"{part.missing}{later}"))
+                pieces.append(replace(part, start=start, count=count, shape=frame, missing=f"{part.missing}{later}"))
                 start += count
                 continue
             if part.shape[1:] != frame or part.dtype != dtype:
@@ -77,7 +78,7 @@ class DectrisMaster(Hdf5Stack):
                 raise SourceError(f"{part.path}: its first image has number {part.number}, expected {start + 1}: a "
                                   f"file before it holds another number of images than {per_file}, or links are out of "
                                   f"order")
-            pieces += [moved(p, start + p.start) for p in part.pieces]
+            pieces += [replace(p, start=start + p.start) for p in part.pieces]
             start += part.shape[0]
         self._finish(pieces, (start, *frame), dtype)
         self.grid = None
@@ -86,14 +87,16 @@ class DectrisMaster(Hdf5Stack):
 
     def _frames_per_file(self, found, readable):
         """How many frames a file has that cannot be read; only the last one of a scan may have fewer."""
-        ahead, *others = readable
-        first = found[ahead]
-        if not ahead or others and len({found[i].shape[0] for i in readable[:-1]}) == 1 and first.number is None:
+        ahead, first = readable[0], found[readable[0]]
+        if ahead == 0:
             return first.shape[0]
-        if first.number is not None and (first.number - 1) % ahead == 0:
+        lengths = {found[i].shape[0] for i in readable[:-1]}
+        if first.number is None and len(lengths) == 1:
+            return lengths.pop()
+        if first.number is not None and first.number > ahead and (first.number - 1) % ahead == 0:
             return (first.number - 1) // ahead
-        raise SourceError(f"{self.path}: cannot tell how many frames are in its data files before {first.path.name}, "
-                          f"which are missing. {found[0].missing}")
+        raise SourceError(f"{self.path}: cannot tell how many frames are missing before {first.path.name}: no equal "
+                          f"files to compare with, and its image_nr_low is {first.number}. {found[0].missing}")
 
     def _linked(self, data, name):
         """What a link leads to, or a missing piece; which of them are not yet written is decided later."""
@@ -107,7 +110,7 @@ class DectrisMaster(Hdf5Stack):
 
     def _read_geometry(self, file):
         name = file.get(f"{DETECTOR}/description")
-        text = name[()] if isinstance(name, h5py.Dataset) and name.shape == () else b""
+        text = read_dataset(name) if isinstance(name, h5py.Dataset) and name.shape == () else b""
         self.description = text.decode() if isinstance(text, bytes) else str(text)
         self.electrons = any(k in self.description.lower().split() for k in ELECTRON_DETECTORS)
         energy = scalar(file, f"{SPECIFIC}/photon_energy", "entry/instrument/beam/incident_energy",
@@ -131,7 +134,7 @@ class DectrisMaster(Hdf5Stack):
                 self.notes.append(f"beam centre ({y:g}, {x:g}) counts as not recorded")
         mask = file.get(f"{SPECIFIC}/pixel_mask") or file.get(f"{DETECTOR}/pixel_mask")
         if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
-            self.mask = read_dataset(mask).reshape(self.shape[1:]) == 0       # any bit: gap, dead, noisy … (SIMPLON API)
+            self.mask = read_dataset(mask).reshape(self.shape[1:]) == 0    # any bit: gap, dead, noisy … (SIMPLON API)
         elif isinstance(mask, h5py.Dataset):
             self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
         saturation = scalar(file, f"{DETECTOR}/saturation_value")

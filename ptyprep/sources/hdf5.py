@@ -2,10 +2,11 @@
 
 One dataset is one piece; a master file with links has a piece for each linked file; a virtual
 dataset has one for each of its sources. So everything is read the same way, a missing file is known
-before it is needed, and no virtual dataset answers with zeros for data that are not there.
+before it is needed, and neither a virtual dataset nor a chunk that was never written answers with zeros.
 """
 import threading
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -104,6 +105,84 @@ def dataset_in(file, key):
     return node
 
 
+def read_dataset(dataset):
+    """All of a dataset, of any rank: what `dataset[()]` is, but damage ends no process and nothing absent is 0.
+
+    Raises SourceError naming file and dataset where it is damaged, was never written, links to what is not there,
+    or is stored in a way that is not safe to read.
+    """
+    where = f"{dataset.file.filename}: {dataset.name}"
+    code = _own_filter(dataset)
+    if dataset.is_virtual:
+        _refuse_unsafe_sources(dataset)
+    try:
+        if not dataset.size or dataset.is_virtual or _all_written(dataset):
+            return dataset[()] if code is None else _decoded_all(dataset, code)
+    except codec.DamagedChunk as err:
+        raise SourceError(f"{where} is damaged: {err}") from err
+    except (OSError, RuntimeError) as err:
+        raise SourceError(f"{where} cannot be read: {_filter_hint(dataset) or _reason(err)}") from err
+    raise SourceError(f"{where} was never written, or not all of it")
+
+
+def _decoded_all(dataset, code):
+    out, (*high, wide) = np.empty(dataset.shape, dataset.dtype), dataset.chunks
+    rows = int(np.prod(high))
+    for corner in product(*(range(0, n, step) for n, step in zip(out.shape, dataset.chunks))):
+        chunk = _decoded(dataset, code, corner, rows, wide, 0, rows).view(out.dtype).reshape(dataset.chunks)
+        part = out[tuple(slice(at, at + step) for at, step in zip(corner, dataset.chunks))]
+        part[...] = chunk[tuple(slice(n) for n in part.shape)]
+    return out
+
+
+def _refuse_unsafe_sources(dataset):
+    """HDF5 reads a small virtual dataset: with zeros where a source is absent, by its plug-ins where one is packed."""
+    folder, where = Path(dataset.file.filename).parent, f"{dataset.file.filename}: {dataset.name}"
+    for source in dataset.virtual_sources():
+        name = dataset.file.filename if source.file_name == "." else folder / source.file_name
+        with open_hdf5(name) as file:
+            part = dataset_in(file, source.dset_name)
+            if part.is_virtual or _own_filter(part) is not None or not _all_written(part):
+                raise SourceError(f"{where} joins {source.dset_name} of {name}, which is virtual, packed or not "
+                                  f"written; give that dataset itself")
+
+
+def _all_written(dataset):
+    """Whether HDF5 has stored all of a dataset; what it has not reads as a fill value."""
+    if dataset.chunks is None:
+        return dataset.id.get_storage_size() > 0
+    return dataset.id.get_num_chunks() == np.prod([-(-n // step) for n, step in zip(dataset.shape, dataset.chunks)])
+
+
+def _own_filter(dataset):
+    """`codec.own_filter`. What only HDF5's plug-in could decode, and end the process where it is damaged, is refused.
+
+    Raises SourceError for bitshuffle with another filter.
+    """
+    code = codec.own_filter(dataset)
+    filters = codec.filters_of(dataset)
+    if code is None and len(filters) > 1 and codec.BITSHUFFLE in filters:
+        raise SourceError(f"{dataset.file.filename}: {dataset.name} is stored with the HDF5 filters "
+                          f"{', '.join(map(str, filters))} on top of each other, which is not safe to read; write it "
+                          f"with bitshuffle ({codec.BITSHUFFLE}) alone, or with another filter")
+    return code
+
+
+def _decoded(dataset, code, corner, rows, wide, first, last):
+    """The bytes of rows `first` to `last` (excluded) of a chunk that has `rows` rows of `wide` numbers.
+
+    Raises codec.DamagedChunk. The chunk has to be there: of another one HDF5 tells no size.
+    """
+    size = dataset.dtype.itemsize
+    with _lock:
+        skipped, chunk = dataset.id.read_direct_chunk(corner)
+    if not skipped & 1:
+        return codec.decode_rows(chunk, code, rows, wide * size, first, last, size)
+    if len(chunk) != rows * wide * size:
+        raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
+    return np.frombuffer(chunk, np.uint8)[first * wide * size:last * wide * size]
+
+
 def _link(file, key):
     try:
         return file.get(key, getlink=True)
@@ -169,7 +248,8 @@ class Hdf5Stack:
         stacks = stacks_in(file)
         if len(stacks) != 1:
             listed = ", ".join(f"{k} {s}" for k, s in stacks.items()) or "none at all"
-            raise SourceError(f"{self.path}: expected one stack of frames, found {listed}. Set the key of the frames")
+            raise SourceError(f"{self.path}: expected one stack of frames, found {listed}. Set the key of the frames "
+                              f"(intensities.key of recipe hdf5)")
         return next(iter(stacks))
 
     def _set_pieces(self, file, key):
@@ -235,7 +315,7 @@ class Hdf5Stack:
             return "nothing to read"
         with open_hdf5(piece.path) as file:
             dataset = dataset_in(file, piece.key)
-            code = codec.own_filter(dataset)
+            code = _own_filter(dataset)
             if code is None:
                 how = "contiguous" if dataset.chunks is None else dataset.compression or "other filter"
                 return f"through h5py ({how})"
@@ -248,25 +328,26 @@ class Hdf5Stack:
             if dataset.shape[-2:] != (piece.shape or self.shape[1:]):
                 raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, "
                                   f"expected {piece.shape or self.shape[1:]}")
-            code = codec.own_filter(dataset)
-            if code is not None:
-                return self._decode(piece, dataset, code, frames, rows, cols, numbers)
+            code = _own_filter(dataset)
             try:
-                return _plain(dataset, frames, rows, cols)
+                unwritten = _unwritten(dataset, frames, rows, cols)
+                if unwritten is None:
+                    return (_plain(dataset, frames, rows, cols) if code is None else
+                            self._decode(piece, dataset, code, frames, rows, cols, numbers))
+            except SourceError:
+                raise
             except (OSError, RuntimeError) as err:
                 raise SourceError(f"{piece.path}: {piece.key}, frames {numbers[0]} to {numbers[-1]} of the scan cannot "
                                   f"be read: {_filter_hint(dataset) or _reason(err)}") from err
+            raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[unwritten]} of the scan was never written")
 
     def _decode(self, piece, dataset, code, frames, rows, cols, numbers):
         """Read compressed chunks and decode the wanted rows of each, in threads."""
         *layer, high, wide = dataset.chunks     # a layer is () in an image, (n,) in a stack, (rows, cols) in a raster
         deep = int(np.prod(layer))
-        dtype, itemsize = dataset.dtype, dataset.dtype.itemsize
         out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
         layers, place_in_layer = _layers(frames, dataset.shape[:-2], layer)
-        jobs = [(corner, r, c) for corner in dict.fromkeys(layers)
-                for r in range(rows.start // high, -(-rows.stop // high))
-                for c in range(cols.start // wide, -(-cols.stop // wide))]
+        jobs = [(corner, r, c) for corner in dict.fromkeys(layers) for r, c in _tiles(dataset, rows, cols)]
 
         def decode(job):
             corner, r, c = job
@@ -276,21 +357,14 @@ class Hdf5Stack:
             c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
             first, last = inside.min() * high + r0, inside.max() * high + r1
             try:
-                with _lock:
-                    skipped, chunk = dataset.id.read_direct_chunk((*corner, r * high, c * wide))
-                if skipped & 1:
-                    if len(chunk) != deep * high * wide * itemsize:
-                        raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
-                    flat = np.frombuffer(chunk, np.uint8)[first * wide * itemsize:last * wide * itemsize]
-                else:
-                    flat = codec.decode_rows(chunk, code, deep * high, wide * itemsize, first, last, itemsize)
+                flat = _decoded(dataset, code, (*corner, r * high, c * wide), deep * high, wide, first, last)
             except codec.DamagedChunk as err:
                 raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan is damaged: "
                                   f"{err}") from err
             except (OSError, RuntimeError, ValueError) as err:
-                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan was never written "
-                                  f"or cannot be read: {_reason(err)}") from err
-            block = flat.view(dtype).reshape(-1, wide)[:, c0:c1]
+                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan cannot be "
+                                  f"read: {_reason(err)}") from err
+            block = flat.view(dataset.dtype).reshape(-1, wide)[:, c0:c1]
             top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
             for place, frame in zip(mine, inside):
                 at = frame * high + r0 - first
@@ -307,6 +381,27 @@ def _layers(frames, shape, layer):
     at, layer = np.stack(np.unravel_index(frames, shape), axis=-1), np.array(layer)
     inside = np.ravel_multi_index(tuple((at % layer).T), layer)
     return [tuple(corner) for corner in (at - at % layer).tolist()], inside
+
+
+def _tiles(dataset, rows, cols):
+    """Which chunks hold these rows and columns of a frame: (how many rows of chunks down, how many columns across)."""
+    high, wide = dataset.chunks[-2:]
+    return product(range(rows.start // high, -(-rows.stop // high)), range(cols.start // wide, -(-cols.stop // wide)))
+
+
+def _unwritten(dataset, frames, rows, cols):
+    """Which of these frames HDF5 would fill with a value that nobody wrote: the place of the first, or None."""
+    if not len(frames) or _all_written(dataset):
+        return None
+    if dataset.chunks is None:
+        return 0
+    *layer, high, wide = dataset.chunks
+    layers, _ = _layers(frames, dataset.shape[:-2], layer)
+    for corner in dict.fromkeys(layers):
+        for r, c in _tiles(dataset, rows, cols):
+            if dataset.id.get_chunk_info_by_coord((*corner, r * high, c * wide)).byte_offset is None:
+                return layers.index(corner)
+    return None
 
 
 def _plain(dataset, frames, rows, cols):
@@ -384,11 +479,6 @@ def _regular(space, shape):
     return [(start, max(stride, block), n, block) for start, stride, n, block in axes]
 
 
-def moved(piece, start, **changes):
-    """The same piece, its first frame at another place of the stack."""
-    return replace(piece, start=start, **changes)
-
-
 def scalar(file, *keys):
     """(value, units) of the first of these datasets that is there and holds one number; else None."""
     for key in keys:
@@ -396,14 +486,12 @@ def scalar(file, *keys):
         if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
             units = node.attrs.get("units", "")
             units = units.decode() if isinstance(units, bytes) else str(units)
-            return float(np.asarray(node[()]).reshape(-1)[0]), units
+            return float(np.ravel(read_dataset(node))[0]), units
     return None
 
 
 def _filter_hint(dataset):
-    plist = dataset.id.get_create_plist()
-    for i in range(plist.get_nfilters()):
-        code = plist.get_filter(i)[0]
+    for code in codec.filters_of(dataset):
         if not h5py.h5z.filter_avail(code):
             package = FILTER_PACKAGES.get(code, "the plug-in for it, and set HDF5_PLUGIN_PATH to its folder")
             return f"its HDF5 filter {code} is not installed; install {package}"

@@ -5,15 +5,18 @@ import numpy as np
 
 from ptyprep import h5rw
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, pieces_of
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, open_hdf5, pieces_of, read_dataset
 
 
 class PtydFile(Hdf5Stack):
     """Prepared scan (.ptyd) with its chunks, in one file or linked.
 
+    Frames that were planned and are not there, or no longer, are counted and `missing`.
+
     meta : what the file says of all frames
-    positions : (n, 2) (y, x) [m], None where the file has none
-    frame_ids : (n,) raw frame numbers, dense where the file has none
+    there : frames that are there
+    positions : (there, 2) (y, x) [m], None where the file has none
+    frame_ids : (n,) raw frame numbers, dense where the file has none, -1 for missing frames
     """
 
     def __init__(self, path):
@@ -24,9 +27,9 @@ class PtydFile(Hdf5Stack):
             if "chunks" not in file or "meta" not in file:
                 raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
                                   f"found {', '.join(file) or 'nothing'}")
-            self.meta = h5rw.read(file["meta"])
+            self.meta = h5rw.read(file["meta"], read_dataset)
             axis = file.get("info/axis")        # ours: meta/center is the whole pixel that holds it
-            self.axis = None if axis is None else tuple(float(a) for a in np.ravel(h5rw.read(axis)))
+            self.axis = None if axis is None else tuple(float(a) for a in np.ravel(h5rw.read(axis, read_dataset)))
             self._read_chunks(file["chunks"])
         self._read_meta()
 
@@ -63,17 +66,28 @@ class PtydFile(Hdf5Stack):
             if "weights" in chunk:
                 self._weights += pieces_of(chunk["weights"], start)
             if "positions" in chunk:
-                positions.append(np.asarray(chunk["positions"][()], float))
-            ids.append(chunk["frame_ids"][()] if "frame_ids" in chunk else np.arange(start, start + count))
+                positions.append(np.asarray(read_dataset(chunk["positions"]), float))
+            ids.append(read_dataset(chunk["frame_ids"]) if "frame_ids" in chunk else np.arange(start, start + count))
             start += count
         self.chunks = len(ids)
         self.planned = len(numbers)
         if not pieces:
             raise SourceError(f"{self.path}: none of its {len(numbers)} chunks is there yet")
-        self.frame_ids = np.concatenate(ids)
+        self.there = start
         self.positions = np.concatenate(positions) if sum(map(len, positions)) == start else None
+        # all chunks but the last have as many frames as the first
+        frames = self.meta.get("num_frames") or start + len(absent) * len(ids[0])
+        if frames > start:
+            reason = f"{self.path}: {start} of the {frames} planned frames are there, the parts with the others are not"
+            lost = Piece(self.path, f"chunks/{absent[0] if absent else len(numbers)}", start, frames - start,
+                         shape=shape, missing=reason)
+            self.notes.append(f"{start} of the {frames} planned frames are there")
+            pieces.append(lost)
+            self._weights += [lost] if self._weights else []
+            ids.append(np.full(lost.count, -1))
+        self.frame_ids = np.concatenate(ids)
         self.grid = None
-        self._finish(pieces, (start, *shape), dtype)
+        self._finish(pieces, (len(self.frame_ids), *shape), dtype)
 
     def _read_meta(self):
         h, w = self.shape[1:]

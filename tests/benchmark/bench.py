@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep.testing import mpirun, write_dectris, write_positions
+from ptyprep.testing import launch, write_dectris, write_positions
 
 SCANS = {"E1M": (1062, 1028), "E4M": (2162, 2068)}
 SIZE = 512
@@ -86,7 +86,7 @@ def run(script, pars, ranks=1, cpus=None):
     """Frames per second of one run."""
     command = [sys.executable, "-c", script, json.dumps(pars)]
     if ranks > 1:
-        command = [mpirun(), "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *command]
+        command = launch(ranks, *command)
     limit = (lambda: os.sched_setaffinity(0, cpus)) if cpus else None
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, preexec_fn=limit)
     if done.returncode:

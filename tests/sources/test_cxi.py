@@ -1,5 +1,6 @@
 """CXI files, made here by hand in plain h5py."""
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -69,6 +70,20 @@ def test_mask_bits(tmp_path):
     assert np.array_equal(CxiFile(cxi(tmp_path, mask=(bits & 1).astype(bool))).mask, (bits & 1) == 0)
     with pytest.raises(SourceError, match=r"mask has shape \(3, 3\), expected \(12, 14\)"):
         CxiFile(cxi(tmp_path, mask=np.zeros((3, 3), "u4")))
+
+
+@pytest.mark.parametrize("key", [f"{DETECTOR}/mask", "entry_1/sample_1/geometry_1/translation"])
+def test_damage_beside_the_frames_ends_no_process(tmp_path, key):
+    path = cxi(tmp_path, mask=np.zeros((12, 14), "u4"))
+    with h5py.File(path, "r+") as file:
+        values = np.tile(file[key][()], (1, 1))
+        del file[key]
+        node = file.create_dataset(key, data=values, chunks=values.shape, **hdf5plugin.Bitshuffle(cname="lz4")).id
+        file.flush()
+        chunk = node.read_direct_chunk((0, 0))[1]
+        node.write_direct_chunk((0, 0), chunk[:16] + b"\xff" * (len(chunk) - 16))
+    with pytest.raises(SourceError, match=f"f.cxi: .*{key.split('/')[-1]} is damaged"):
+        CxiFile(path)
 
 
 @pytest.mark.parametrize("turned", [False, True])

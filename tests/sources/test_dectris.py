@@ -67,6 +67,57 @@ def test_a_file_missing_in_the_middle_keeps_the_places_of_the_others(tmp_path):
         source.read([0, 5])
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(99), None])
+def test_a_last_file_that_is_there_but_cannot_be_opened_is_missing_not_unwritten(tmp_path, content):
+    frames = counts((12, 20, 30))
+    path = master(tmp_path, frames, links=9)
+    last = tmp_path / "s_data_000003.h5"
+    last.write_bytes(last.read_bytes()[:3000] if content is None else content)
+    source = DectrisMaster(path)
+    [(missing, reason)] = source.missing
+    assert source.shape == frames.shape and missing == range(8, 12) and "s_data_000003.h5" in reason
+    assert np.array_equal(source.read(range(8)), frames[:8])
+    with pytest.raises(SourceError, match="s_data_000003.h5.*frame 11 of the scan"):
+        source.read([11])
+
+
+def test_a_damaged_last_file_holds_no_more_frames_than_were_announced(tmp_path):
+    path = master(tmp_path, counts())                       # 4 + 4 + 3
+    (tmp_path / "s_data_000003.h5").write_bytes(b"")
+    assert [frames for frames, _ in DectrisMaster(path).missing] == [range(8, 11)]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize("files", [3, 4])
+def test_frames_in_leading_files_that_are_missing_are_not_guessed_from_a_shorter_one(tmp_path, lost, numbered, files):
+    frames = counts((4 * files - 1, 20, 30))                # all of four frames, but the last of three
+    path = master(tmp_path, frames)
+    for k in range(files):
+        name = tmp_path / f"s_data_{k + 1:06d}.h5"
+        if k < lost:
+            name.unlink()
+        elif not numbered:
+            with h5py.File(name, "r+") as file:
+                del file["entry/data/data"].attrs["image_nr_low"]
+    if not numbered and files - lost < 2:
+        with pytest.raises(SourceError, match="cannot tell how many frames.*s_data_000001.h5: no such file"):
+            DectrisMaster(path)
+        return
+    source = DectrisMaster(path)
+    assert source.shape == frames.shape and sum(len(m) for m, _ in source.missing) == 4 * lost
+    assert np.array_equal(source.read([4 * lost, 4 * files - 2]), frames[[4 * lost, 4 * files - 2]])
+
+
+def test_image_numbers_that_begin_again_in_each_file_tell_nothing(tmp_path):
+    path = master(tmp_path, counts())
+    (tmp_path / "s_data_000001.h5").unlink()
+    with h5py.File(tmp_path / "s_data_000002.h5", "r+") as file:
+        file["entry/data/data"].attrs["image_nr_low"] = np.uint64(1)
+    with pytest.raises(SourceError, match="cannot tell how many frames.*image_nr_low is 1"):
+        DectrisMaster(path)
+
+
 def test_without_any_data_file_the_first_is_named(tmp_path):
     path = master(tmp_path, counts(), links=50)
     for name in tmp_path.glob("s_data_*"):
@@ -160,7 +211,8 @@ def test_nonsense_counts_as_not_recorded(tmp_path):
 
 
 @pytest.mark.parametrize("photon_energy", ["absent", 0.0])
-@pytest.mark.parametrize("unit, factor", [("angstrom", 1), ("m", 1e-10), ("nm", 0.1), (None, 1)])
+@pytest.mark.parametrize("unit, factor", [("angstrom", 1), ("m", 1e-10), ("nm", 0.1), (None, 1),
+                                          ("picometre", 100), ("\xc5", 1)])
 def test_the_wavelength_serves_where_no_photon_energy_is(tmp_path, photon_energy, unit, factor):
     path = master(tmp_path, counts(), energy=12.398419843320026)        # 1 angstrom
     with h5py.File(path, "r+") as file:
@@ -177,7 +229,9 @@ def test_the_wavelength_serves_where_no_photon_energy_is(tmp_path, photon_energy
     assert DectrisMaster(path).recorded["energy"] == pytest.approx(12.398419843320026, rel=1e-9)
 
 
-@pytest.mark.parametrize("unit, value", [("m", 0.5), ("mm", 500), ("cm", 50), ("um", 5e5), (None, 0.5)])
+@pytest.mark.parametrize("unit, value", [
+    ("m", 0.5), ("mm", 500), ("cm", 50), ("um", 5e5), (None, 0.5), ("millimeter", 500), ("millimetres", 500),
+    ("Meter", 0.5), (" m ", 0.5), ("microns", 5e5), ("\xb5m".encode(), 5e5), ("\u03bcm".encode(), 5e5)])
 def test_lengths_are_in_the_unit_that_the_file_says(tmp_path, unit, value):
     path = master(tmp_path, counts(), distance=1)
     with h5py.File(path, "r+") as file:
@@ -189,6 +243,35 @@ def test_lengths_are_in_the_unit_that_the_file_says(tmp_path, unit, value):
     assert DectrisMaster(path).recorded["distance"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("key, name", [("detector_distance", "distance"), ("x_pixel_size", "psize")])
+def test_a_length_in_no_unit_of_length_counts_as_not_recorded(tmp_path, key, name):
+    path = master(tmp_path, counts(), distance=2, psize=(75e-6, 75e-6))
+    with h5py.File(path, "r+") as file:
+        file[f"{DETECTOR}/{key}"].attrs["units"] = "parsec"
+    source = DectrisMaster(path)
+    assert {"distance", "psize"} - source.recorded.keys() == {name}
+    assert any(f"{key.removeprefix('detector_')} " in note and "'parsec'" in note for note in source.notes)
+
+
+def test_a_wavelength_in_no_unit_of_length_counts_as_not_recorded(tmp_path):
+    path = master(tmp_path, counts(), energy=8)
+    with h5py.File(path, "r+") as file:
+        del file[f"{DETECTOR}/detectorSpecific/photon_energy"]
+        file["entry/instrument/beam/incident_wavelength"].attrs["units"] = "furlong"
+    source = DectrisMaster(path)
+    assert "energy" not in source.recorded and any("wavelength" in n and "'furlong'" in n for n in source.notes)
+
+
+@pytest.mark.parametrize("kilovolt, picometre", [(60, 4.866), (200, 2.508), (300, 1.969)])      # Williams & Carter
+def test_the_wavelength_of_electrons_gives_their_kinetic_energy(tmp_path, kilovolt, picometre):
+    path = master(tmp_path, counts(), description="DECTRIS ARINA Si")
+    with h5py.File(path, "r+") as file:
+        node = file["entry/instrument/beam/incident_wavelength"]
+        node[()] = picometre
+        node.attrs["units"] = "pm"
+    assert DectrisMaster(path).recorded["energy"] == pytest.approx(kilovolt, rel=1e-3)
+
+
 def test_a_detector_for_electrons_is_known_by_its_name(tmp_path):
     assert DectrisMaster(master(tmp_path, counts(), description="DECTRIS ARINA Si 192")).electrons
     assert not DectrisMaster(master(tmp_path, counts(), description="Dectris EIGER2 X 1M")).electrons
@@ -197,6 +280,20 @@ def test_a_detector_for_electrons_is_known_by_its_name(tmp_path):
 def test_a_mask_of_another_shape_is_left_out_with_a_note(tmp_path):
     source = DectrisMaster(master(tmp_path, counts(), pixel_mask=np.zeros((5, 5))))
     assert source.mask is None and any("pixel_mask of shape (5, 5)" in note for note in source.notes)
+
+
+def test_a_damaged_mask_ends_no_process(tmp_path):
+    mask = np.random.default_rng(0).integers(0, 2, (64, 64)).astype("u4")
+    path = master(tmp_path, counts((3, 64, 64)))
+    with h5py.File(path, "r+") as file:
+        node = file.create_dataset(f"{DETECTOR}/detectorSpecific/pixel_mask", data=mask, chunks=(64, 64),
+                                   **hdf5plugin.Bitshuffle(cname="lz4"))
+    assert np.array_equal(DectrisMaster(path).mask, mask == 0)
+    with h5py.File(path, "r+") as file:
+        node = file[f"{DETECTOR}/detectorSpecific/pixel_mask"].id
+        node.write_direct_chunk((0, 0), node.read_direct_chunk((0, 0))[1][:-9] + b"\xff" * 9)
+    with pytest.raises(SourceError, match="s_master.h5: .*pixel_mask is damaged"):
+        DectrisMaster(path)
 
 
 def test_links_win_over_a_virtual_dataset_and_it_serves_alone(tmp_path):

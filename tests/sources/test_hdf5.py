@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ptyprep.errors import SourceError
 from ptyprep.frame import Window
 from ptyprep.sources import Hdf5Stack, open_frames
-from ptyprep.sources.hdf5 import stacks_in
+from ptyprep.sources.hdf5 import open_hdf5, read_dataset, stacks_in
 
 BSLZ4 = hdf5plugin.Bitshuffle(cname="lz4")
 
@@ -66,6 +66,122 @@ def test_damage_in_a_raster_or_an_image_ends_no_process(tmp_path):
         assert "bitshuffle-LZ4" in source.road()
         with pytest.raises(SourceError, match="f.h5.*frame 0 of the scan is damaged"):
             source.read([0])
+
+
+SHUFFLED = {"shuffle": True, **BSLZ4}
+GZIP = {"compression": "gzip"}
+
+
+@pytest.mark.parametrize("filters", [{}, GZIP, BSLZ4, hdf5plugin.LZ4()])
+@pytest.mark.parametrize("shape, chunks", [((6, 8, 9), (1, 8, 9)), ((6, 8, 9), (2, 5, 4)),
+                                           ((2, 3, 8, 9), (1, 1, 8, 9))])
+def test_a_chunk_that_nobody_wrote_is_no_frame_of_zeros(tmp_path, filters, shape, chunks):
+    frames = counts((6, 8, 9))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        data = file.create_dataset("data", shape, "u2", chunks=chunks, **filters)
+        for i in (0, 1, 4, 5):
+            data[i if len(shape) == 3 else divmod(i, 3)] = frames[i]
+    source = Hdf5Stack(tmp_path / "f.h5")
+    assert np.array_equal(source.read([5, 0, 1, 4]), frames[[5, 0, 1, 4]])
+    for wanted in ([2], [0, 2, 3], [4, 2]):
+        with pytest.raises(SourceError, match="f.h5: .*data, frame 2 of the scan was never written"):
+            source.read(wanted)
+
+
+def test_only_the_chunks_of_the_region_need_be_written(tmp_path):
+    frames = counts((3, 8, 8))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("data", (3, 8, 8), "u2", chunks=(1, 4, 4), **GZIP)[:, :4] = frames[:, :4]
+    source = Hdf5Stack(tmp_path / "f.h5")
+    assert np.array_equal(source.read([2, 1], Window(slice(0, 4), slice(1, 7))), frames[[2, 1], :4, 1:7])
+    with pytest.raises(SourceError, match="frame 2 of the scan was never written"):
+        source.read([2, 1], Window(slice(0, 5), slice(1, 7)))
+
+
+@pytest.mark.parametrize("filters", [{}, {"chunks": (1, 8, 8)}, GZIP, BSLZ4])
+def test_a_stack_that_nobody_wrote(tmp_path, filters):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("data", (3, 8, 8), "u2", **filters)
+    with pytest.raises(SourceError, match="f.h5: .*data, frame 1 of the scan was never written"):
+        Hdf5Stack(tmp_path / "f.h5").read([1])
+
+
+def test_bitshuffle_on_top_of_another_filter_is_refused(tmp_path):
+    """Only HDF5's plug-in could read it, and damage would end the process."""
+    source = Hdf5Stack(stack(tmp_path / "f.h5", counts((3, 32, 32)), chunks=(1, 32, 32), **SHUFFLED))
+    with pytest.raises(SourceError, match="f.h5: /data is stored with the HDF5 filters 2, 32008"):
+        source.read([0])
+
+
+# --- small datasets -----------------------------------------------------------------------------------
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_dataset_of_any_rank(tmp_path, data):
+    shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5).map(tuple))
+    chunks = tuple(data.draw(st.integers(1, n)) for n in shape)
+    filters = data.draw(st.sampled_from([BSLZ4, hdf5plugin.LZ4(), GZIP, {}]))
+    dtype = data.draw(st.sampled_from(["u1", "u2", "u4", ">u2", "i4", "f4", "f8", "?"]))
+    values = counts(shape, dtype)
+    with h5py.File(stack(tmp_path / "f.h5", values, chunks=chunks, **filters)) as file:
+        got = read_dataset(file["data"])
+    assert got.dtype == values.dtype and np.array_equal(got, values)
+
+
+def test_what_h5py_reads_is_read_the_same(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["number"], file["text"], file["none"] = 3.5, "word", np.zeros((0, 2))
+        file["empty"] = h5py.Empty("f4")
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert read_dataset(file["number"]) == 3.5 and read_dataset(file["text"]) == b"word"
+        assert read_dataset(file["none"]).shape == (0, 2) and read_dataset(file["empty"]) == h5py.Empty("f4")
+
+
+@pytest.mark.parametrize("shape", [(4096,), (64, 64), (1, 64, 64)])
+def test_a_damaged_dataset_ends_no_process(tmp_path, shape):
+    path = stack(tmp_path / "f.h5", counts(shape, "u4"), chunks=shape, **BSLZ4)
+    with h5py.File(path, "r+") as file:
+        chunk = file["data"].id.read_direct_chunk((0,) * len(shape))[1]
+        file["data"].id.write_direct_chunk((0,) * len(shape), chunk[:-9] + b"\xff" * 9)
+    with open_hdf5(path) as file, pytest.raises(SourceError, match="f.h5: /data is damaged"):
+        read_dataset(file["data"])
+
+
+@pytest.mark.parametrize("filters", [{}, {"chunks": (2, 2)}, GZIP, BSLZ4])
+def test_a_dataset_that_nobody_wrote_is_not_zero(tmp_path, filters):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("data", (4, 4), "u2", **filters)
+    with open_hdf5(tmp_path / "f.h5") as file, pytest.raises(SourceError, match="f.h5: /data was never written"):
+        read_dataset(file["data"])
+
+
+def test_what_h5py_cannot_read_is_named(tmp_path):
+    path = stack(tmp_path / "f.h5", counts((64,)), chunks=(64,), **GZIP)
+    with h5py.File(path, "r+") as file:
+        file["data"].id.write_direct_chunk((0,), b"nonsense")
+    stack(tmp_path / "g.h5", counts((64,)), chunks=(64,), **SHUFFLED)
+    with open_hdf5(path) as file, pytest.raises(SourceError, match="f.h5: /data .*cannot be read"):
+        read_dataset(file["data"])
+    with open_hdf5(tmp_path / "g.h5") as file, pytest.raises(SourceError, match="g.h5: /data .*filters 2, 32008"):
+        read_dataset(file["data"])
+
+
+def test_a_small_virtual_dataset(tmp_path):
+    values = counts((2, 5))
+    layout = h5py.VirtualLayout((2, 5), "u2")
+    for i in range(2):
+        stack(tmp_path / f"{i}.h5", values[i], "d")
+        layout[i] = h5py.VirtualSource(f"{i}.h5", "d", (5,))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    with open_hdf5(tmp_path / "v.h5") as file:
+        assert np.array_equal(read_dataset(file["data"]), values)
+    stack(tmp_path / "0.h5", values[0], "d", chunks=(5,), **BSLZ4)
+    with open_hdf5(tmp_path / "v.h5") as file, pytest.raises(SourceError, match="v.h5: /data joins d of .*0.h5"):
+        read_dataset(file["data"])
+    (tmp_path / "0.h5").unlink()
+    with open_hdf5(tmp_path / "v.h5") as file, pytest.raises(SourceError, match="0.h5: no such file"):
+        read_dataset(file["data"])
 
 
 def test_the_only_stack_is_found_and_several_are_listed(tmp_path):

@@ -1,10 +1,12 @@
 """`.ptyd` as a source: ours, and one written by hand as PtyPy 0.9 does (FORMATS.md, section 1)."""
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from ptyprep_recipes.moonflower import Moonflower
+from ptyprep_recipes.ptyd import Ptyd
 
-from ptyprep.errors import SourceError
+from ptyprep.errors import PositionError, SourceError
 from ptyprep.frame import Window
 from ptyprep.sources import PtydFile, layout_of
 
@@ -93,12 +95,66 @@ def test_parts_that_come_later_are_not_there_yet_and_a_lost_one_is_an_error(tmp_
     path = ptypys(tmp_path / "p.ptyd", link=True)
     (tmp_path / "p.ptyd.part002").unlink()
     source = PtydFile(path)
-    assert source.shape[0] == 6 and (source.chunks, source.planned) == (2, 3)
+    assert source.shape[0] == 7 and source.there == 6 and (source.chunks, source.planned) == (2, 3)
+    [(missing, reason)] = source.missing
+    assert missing == range(6, 7) and "6 of the 7 planned frames are there" in reason
+    assert "6 of the 7 planned frames are there" in source.notes
+    assert np.array_equal(source.read(range(6)), DATA[:6]) and np.array_equal(source.positions, PLACES[:6])
+    assert np.array_equal(source.weights(range(6)), WEIGHTS[:6])
+    for read in (source.read, source.weights):
+        with pytest.raises(SourceError, match="frame 6 of the scan.*6 of the 7 planned"):
+            read([5, 6])
     (tmp_path / "p.ptyd.part000").unlink()
     with pytest.raises(SourceError, match="chunk 0 is missing, though chunk 1 is there"):
         PtydFile(path)
     (tmp_path / "p.ptyd.part001").unlink()
     with pytest.raises(SourceError, match="none of its 3 chunks is there yet"):
+        PtydFile(path)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_with_fewer_frames_than_planned_is_not_prepared_as_if_it_were_whole(tmp_path, link):
+    path = ptypys(tmp_path / "p.ptyd", link, drop=() if link else (1, 2))
+    if link:
+        (tmp_path / "p.ptyd.part001").unlink()
+        (tmp_path / "p.ptyd.part002").unlink()
+    with pytest.raises(PositionError, match="7 frames but 3 positions.*set num_frames=3"):
+        Ptyd(source=path).initialize()
+    with pytest.raises(SourceError, match="3 of the 7 planned frames are there.*4 of the wanted frames.*3 to 6"):
+        Ptyd(source=path, **by_theory(tmp_path)).initialize()
+    for pars, kept in (({"num_frames": 3}, 3), ({"bad_frames": "drop", **by_theory(tmp_path)}, 3),
+                       ({"bad_frames": "mask", **by_theory(tmp_path)}, 7)):
+        [batch] = Ptyd(pars, source=path).initialize().batches()
+        assert np.array_equal(batch.data[:3], DATA[:3]) and np.array_equal(batch.position, PLACES[:kept])
+        assert np.array_equal(batch.weight[:3], WEIGHTS[:3]) and not batch.weight[3:].any()
+
+
+def by_theory(tmp_path):
+    """Positions of all seven frames, from a table."""
+    np.save(tmp_path / "places.npy", PLACES)
+    return {"positions.file": tmp_path / "places.npy"}
+
+
+def test_planned_frames_are_counted_from_the_chunks_where_the_file_does_not_say(tmp_path):
+    path = ptypys(tmp_path / "p.ptyd", link=True)
+    (tmp_path / "p.ptyd.part002").unlink()
+    with h5py.File(path, "r+") as file:
+        del file["meta/num_frames"]
+    assert [frames for frames, _ in PtydFile(path).missing] == [range(6, 9)]       # the last chunk may be shorter
+
+
+@pytest.mark.parametrize("key", ["chunks/1/positions", "chunks/1/frame_ids", "meta/weight2d"])
+def test_damage_beside_the_frames_ends_no_process(tmp_path, key):
+    path = ptypys(tmp_path / "p.ptyd", weights=False)
+    values = np.random.default_rng(0).integers(0, 9, (8, 8))
+    with h5py.File(path, "r+") as file:
+        file.pop(key, None)
+        node = file.create_dataset(key, data=values, chunks=(8, 8), **hdf5plugin.Bitshuffle(cname="lz4"))
+        node.attrs["type"] = "array"
+        file.flush()
+        chunk = node.id.read_direct_chunk((0, 0))[1]
+        node.id.write_direct_chunk((0, 0), chunk[:16] + b"\xff" * (len(chunk) - 16))
+    with pytest.raises(SourceError, match=f"p.ptyd: /{key} is damaged"):
         PtydFile(path)
 
 
