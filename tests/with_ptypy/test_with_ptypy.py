@@ -72,7 +72,7 @@ class Overflowing(Shadowed):
         return frames
 
 
-@pytest.mark.parametrize("save", ["append", "link"])
+@pytest.mark.parametrize("save", ["append", "link", "merge", "virtual"])
 @pytest.mark.parametrize("recipe", [Moonflower, Shadowed, Overflowing])
 def test_ptypy_reads_the_scan_that_was_simulated(recipe, save, ptypy, tmp_path):
     prepare(recipe, tmp_path / "scan.ptyd", frames=5, save=save, num_frames=23, detector=80, shape=64,
