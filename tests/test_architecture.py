@@ -7,6 +7,7 @@ import pytest
 
 from ptyprep import PtyScan, registry
 from ptyprep.params import walk
+from ptyprep.testing import mpirun
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [PtyScan, *map(registry.recipe, registry.installed())]
@@ -62,3 +63,8 @@ def test_no_network_address_and_no_path_of_a_machine_in_the_tree():
     hits = [f for f in files if f.endswith((".py", ".cfg", ".toml", ".md", "Makefile")) and f != ours
             and any(word in (ROOT / f).read_text() for word in ("pypi.org", "/root/", "/home/"))]
     assert not hits
+
+
+def test_there_is_an_mpirun():
+    """Tests under mpirun are skipped where there is none; that must not go unseen."""
+    assert mpirun(), "install one: make test does, with the extra `test`"
