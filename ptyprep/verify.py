@@ -11,7 +11,7 @@ from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
-from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of
+from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")
 GEOMETRY = ("energy", "distance", "psize", "shape")
@@ -110,7 +110,7 @@ class _Joined:
                         self.how[name] = self._how(group[name], name)
                 for name in COLUMNS:
                     if name in group:
-                        self.columns[name].append(group[name][()])
+                        self.columns[name].append(read_dataset(group[name]))
                 n, self.shape = len(group["data"]), group["data"].shape[1:]
             self.frames += n
         self.masked = bool(self.stacks["weights"])
@@ -240,13 +240,14 @@ def _chunk_problems(group, start):
             yield f"{name} is not one row for each of its {n} frames"
     for name in COLUMNS:
         if name in group and CHECKSUM in group[name].attrs:
-            if isal_zlib.crc32(np.ascontiguousarray(group[name][()])) != group[name].attrs[CHECKSUM]:
+            if isal_zlib.crc32(np.ascontiguousarray(read_dataset(group[name]))) != group[name].attrs[CHECKSUM]:
                 yield f"{name}: the checksum is wrong, its bytes have changed since they were written"
     if "positions" in group:
-        bad = np.flatnonzero(~np.isfinite(group["positions"][()]).all(axis=-1))
+        bad = np.flatnonzero(~np.isfinite(read_dataset(group["positions"])).all(axis=-1))
         if len(bad):
             yield f"positions of {len(bad)} frames are not finite, the first of frame {bad[0]}"
-    if start is not None and "frame_ids" in group and group["indices"][()].tolist() != list(range(start, start + n)):
+    dense = list(range(start, start + n)) if start is not None else None
+    if dense is not None and "frame_ids" in group and read_dataset(group["indices"]).tolist() != dense:
         yield f"indices are not {start} to {start + n - 1}"
     for name in STACKS:
         if name in group:
