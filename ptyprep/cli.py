@@ -231,12 +231,16 @@ def merge(source, out, overwrite):
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--parts", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder with the parts, where they are not beside SOURCE any more.")
+@click.option("--links", is_flag=True, help="Link to the parts in that folder instead of copying them.")
 @click.option("--drop", is_flag=True, help="Leave out chunks that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def repair(source, out, parts, drop, overwrite):
+def repair(source, out, parts, links, drop, overwrite):
     """Make a whole file OUT of what can be read of the prepared SOURCE, which stays as it is."""
-    from ptyprep.verify import merge
-    _tell(out, merge(source, out, parts=parts, drop=drop, overwrite=overwrite))
+    from ptyprep.verify import merge, relink
+    if links and (drop or parts is None):
+        raise click.UsageError("--links needs --parts, and all of them: it cannot drop chunks")
+    _tell(out, relink(source, out, parts=parts, overwrite=overwrite) if links else
+          merge(source, out, parts=parts, drop=drop, overwrite=overwrite))
 
 
 def _tell(out, notes):
@@ -263,7 +267,7 @@ def _flat(table, prefix=""):
 
 
 def _default_output(cls, source):
-    stem = Path(source).stem if source else cls.recipe_name
+    stem = Path(source).resolve().stem if source else cls.recipe_name
     out = f"{stem.removesuffix('_master')}.ptyd"
     return f"{Path(out).stem}_prepared.ptyd" if source and Path(out).resolve() == Path(source).resolve() else out
 
@@ -271,13 +275,18 @@ def _default_output(cls, source):
 def _give_way():
     """Let rank 0 speak, for what fails there fails everywhere, and the launcher ends all ranks when the first one
     leaves. Where rank 0 is well, this rank speaks for itself after a while. MPI may not have been started."""
-    if any(os.environ.get(k, "0") != "0" for k in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")):
+    if _rank() != "0":
         time.sleep(PATIENCE)
+
+
+def _rank():
+    """Of the launcher, which is known without MPI."""
+    return next((os.environ[k] for k in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID") if k in os.environ), "0")
 
 
 def _say(text):
     _give_way()
-    click.echo(f"ptyprep: {text}", err=True)
+    click.echo(f"ptyprep: {text if _rank() == '0' else f'rank {_rank()}: {text}'}", err=True)
 
 
 def _end(code):

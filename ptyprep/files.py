@@ -8,7 +8,7 @@ from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.params import Group, Par
 from ptyprep.positions import AXES, count_positions, pair_positions, read_table, turn, unit_in_metres
 from ptyprep.scan import PtyScan
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, open_hdf5, read_dataset
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, read_numbers, reading
 
 
 class FileScan(PtyScan):
@@ -108,13 +108,13 @@ class FileScan(PtyScan):
         if p.slow_key is None or p.fast_key is None:
             raise PositionError(f"{path}: which dataset holds the positions? Set positions.slow_key and "
                                 f"positions.fast_key")
-        with open_hdf5(path) as file:
+        with reading(path) as file:
             return [self._axis_in(file, path, *axis) for axis in (
                 (p.slow_key, p.slow_index, p.slow_multiplier), (p.fast_key, p.fast_index, p.fast_multiplier))]
 
     def _axis_in(self, file, path, key, index, multiplier):
         dataset = _dataset(file, key, (1, 2), "positions.slow_key and positions.fast_key")
-        values = np.asarray(read_dataset(dataset), float)
+        values = read_numbers(dataset)
         if index is not None:
             if values.ndim != 2 or index >= values.shape[1]:
                 raise PositionError(f"{path}: {key} of shape {values.shape} has no column {index}")
@@ -160,7 +160,7 @@ def _mask_in(path, key):
         raise SourceError(f"{path}: no such file; mask.file should name an HDF5 or .npy file")
     if path.suffix == ".npy":
         return _npy(path)
-    with open_hdf5(path) as file:
+    with reading(path) as file:
         if key is None:
             flat = _datasets(file, (2,))
             if len(flat) != 1:

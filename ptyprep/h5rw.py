@@ -11,6 +11,8 @@ import numpy as np
 
 from ptyprep.errors import OutputError, SourceError
 
+RUN = "run"         # root attribute of our main files and of their parts: the folder of the run that made them
+
 
 def stamp(file):
     """The attributes that PtyPy expects on the root of a file."""
@@ -69,15 +71,25 @@ def _encode(name, value):
                       f"expected numbers, text, arrays, lists or mappings")
 
 
-def read(node, content=lambda dataset: dataset[()]):
+def kind_of(node):
+    """The attribute `type` of a node, "" where it has none that is a text."""
+    return text_of(node.attrs.get("type"))
+
+
+def text_of(value):
+    """An attribute's value as text, "" where it is none."""
+    value = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return value if isinstance(value, str) else ""
+
+
+def read(node, content):
     """The value of a dataset or group that `write` or PtyPy stored.
 
-    content : how to read a dataset
+    content : what reads a dataset; of a file that is not ours one that survives damage
 
     Raises SourceError for a pickle: reading one could run code.
     """
-    kind = node.attrs.get("type", "")
-    kind = kind.decode() if isinstance(kind, bytes) else kind
+    kind = kind_of(node)
     if kind in ("pickle", "record_array"):
         raise SourceError(f"{node.file.filename}: {node.name} is stored as a {kind}, which could run code when read; "
                           f"it is refused. Remove it from the file to read the rest")

@@ -102,4 +102,6 @@ def _stacked(part, points, who):
         if absent:
             raise RecipeError(f"{who}.load() returned no entry for scan point {absent[0]}; it has {list(part)[:5]}")
         part = [part[i] for i in points]
+    if not hasattr(part, "__len__"):
+        raise RecipeError(f"{who}.load() returned {type(part).__name__} for {len(points)} scan points; expected arrays")
     return np.asarray(part) if len(part) else None

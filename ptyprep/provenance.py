@@ -1,6 +1,9 @@
 """Where a prepared file came from: what is kept in its `info`, and what `resume` compares."""
+import json
 import platform
+import re
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -10,14 +13,16 @@ import numpy as np
 
 from ptyprep.frame import orientation_flags
 
-NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name"}  # no number
+NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
+                "max_frames"}       # change no frame
+LIVE, CENTER = "frames still came", "centre found"
 
 
 def info(scan):
     """Everything about how the file came to be, for `/info`: parameters as they were decided with their origins,
     source files, bad frames, versions; what differs between equal runs is in `run`."""
     p, plan, tree = scan.p, scan.plan, {}
-    values = {**p.flat(), "center": plan.center, "shape": plan.region, "save": p.save or (p.dfile and "append"),
+    values = {**p.flat(), "center": plan.center, "shape": plan.region, "save": scan.save_mode,
               "psize": tuple(map(float, np.broadcast_to(p.psize, 2))), "orientation": orientation_flags(p.orientation)}
     for name, value in values.items():
         *groups, leaf = name.split(".")
@@ -32,6 +37,7 @@ def info(scan):
             "positions_scan": scan.positions,
             "origins": {name: p.origin(name) for name in p.flat()},
             "notes": list(scan.notes),
+            "blank_frames": scan.blanks,
             "bad_frames": {"frame_ids": np.array([i for i, _ in scan.bad], np.int64),
                            "reasons": [reason for _, reason in scan.bad]},
             "sources": {"file": [str(f.resolve()) for f, _ in files],
@@ -42,19 +48,51 @@ def info(scan):
             "run": {"ranks": scan.comm.size, "threads": scan.threads, "host": platform.node(), "time": time.asctime()}}
 
 
-def fingerprint(scan):
-    """What must not differ between an interrupted run and the one that resumes it: {name: text}."""
-    told = {f"parameter {k}": _digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
-    told |= {"recipe": scan.recipe_name, "save": scan.p.save or "append",
-             "positions": _digest(scan.positions), "mask": _digest(scan.good)}
+def fingerprint(scan, before=None):
+    """What must not differ between an interrupted run and the one that resumes it: {name: text}.
+
+    before : that of the interrupted run; where frames were still coming then, what has only grown is told as it was
+    """
+    grown = bool(before) and LIVE in before
+    told = {f"parameter {k}": digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
+    told |= {"recipe": scan.recipe_name, "save": scan.save_mode, "mask": digest(scan.good)}
     told |= {f"plan {name}": str(value) for name, value in vars(scan.plan).items()}
+    if scan.finds_center:
+        told[CENTER] = json.dumps(scan.plan.center)
+    if scan.growing:
+        told[LIVE] = "yes"
+    if scan.positions is not None:
+        count = _first_number(before["positions"]) if grown and "positions" in before else len(scan.positions)
+        told["positions"] = f"{count}: {digest(scan.positions[:count])}"
     for file in map(Path, getattr(scan.source, "files", ())):
-        stat = file.stat()
-        told[f"source {file}"] = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"
+        stat, name = file.stat(), f"source {file}"
+        now = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"
+        if not grown:
+            told[name] = now
+        elif name in before:
+            told[name] = before[name] if stat.st_size >= _first_number(before[name]) else now
+    if grown:
+        told[LIVE] = before[LIVE]
     return told
 
 
-def _digest(value):
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape} {sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
-    return str(value)
+def _first_number(text):
+    found = re.match(r"\d+", text or "")
+    return int(found[0]) if found else 0
+
+
+def digest(value):
+    """A short text that differs where values do; of an object that is neither text nor numbers its kind alone."""
+    if value is None or isinstance(value, str | bool | int | float | Path | np.generic):
+        return str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(sorted(f"{key}: {digest(item)}" for key, item in value.items()))
+    if isinstance(value, tuple | list) and len(value) <= 3:
+        return f"({', '.join(map(digest, value))})"
+    try:
+        array = np.asarray(value)
+    except ValueError:              # lists of different lengths
+        return type(value).__name__
+    if array.dtype.kind not in "biufcSU":
+        return type(value).__name__
+    return f"{array.dtype} {array.shape} {sha256(np.ascontiguousarray(array)).hexdigest()[:16]}"

@@ -22,6 +22,8 @@ from ptyprep.errors import ParameterError
 
 
 def _array(value):
+    if np.iscomplexobj(value):       # NumPy would drop half of it
+        raise ValueError("the numbers are complex; expected real ones")
     try:
         array = np.array(value, np.float64)
     except TypeError as err:         # which pydantic would let through

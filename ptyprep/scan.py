@@ -2,10 +2,12 @@
 
 The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made once), the result is `scan.meta`.
 """
+import json
 import logging
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +19,25 @@ from ptyprep.codec import Encoder
 from ptyprep.correct import photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
-from ptyprep.loaded import Loaded
+from ptyprep.loaded import Loaded, unreadable
 from ptyprep.mpi import room
 from ptyprep.mpi import share as share_of
 from ptyprep.params import Array, Par, Tree, Values
 from ptyprep.positions import checked
 from ptyprep.selection import Selection
-from ptyprep.sinks import SINKS
+from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
 
 log = logging.getLogger(__name__)
 
 SAMPLE, BLOCK = 64, 8       # frames that the centre is found from, and how many of them are added at a time
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
+PAUSE = 0.1                 # seconds between two looks for frames
 FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
+OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "notes", "bad", "good", "raw_shape", "raw_dtype", "selection",
-         "threads", "plan", "meta", "sink"}      # what a scan keeps, by name
+         "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}      # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -47,7 +51,7 @@ class PtyScan(Tree):
     save: str | None = Par(None, choices=tuple(SINKS), level=0,
                            doc="How to save: append and merge make one file at the end, merge with a single chunk; "
                                "link and virtual make files that can be read while they grow, virtual without sending "
-                               "frames between ranks. None: append where dfile is given.")
+                               "frames between ranks. None: merge for a finished scan, link while frames still come.")
     label: str | None = Par(None, doc="Name of the scan, kept in the file.")
     shape: int | tuple[int, int] | None = Par(None, unit="pixel", gt=0, level=0,
                                               doc="Region to keep, (rows, columns) of the raw frame before rebinning; "
@@ -79,6 +83,13 @@ class PtyScan(Tree):
                                        doc="Frames in a chunk of the file. None: as many as make 128 MiB, at most 100.")
     min_frames: int = Par(1, unit="frames", ge=1, level=2,
                           doc="Wait for at least so many frames in all, unless the scan ends.")
+    max_frames: int = Par(10_000, unit="frames", gt=0, level=2,
+                          doc="While nobody knows how many frames will come, those who read a growing file are told "
+                              "this number. More are taken too.")
+    finish: str = Par("count", choices=("count", "blank"), level=2,
+                      doc="Where fewer frames came than readers of a growing file were told: count writes the true "
+                          "number for those who open it from then on; blank adds frames of weight 0 too, for those "
+                          "who wait for the number they read first.")
     bad_frames: str = Par("raise", choices=("raise", "drop", "mask"),
                           doc="A frame that cannot be read: stop, leave it out, or keep its place with weight 0. "
                               "None is ever shifted.")
@@ -127,6 +138,9 @@ class PtyScan(Tree):
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._ended, self._closed, self._recorded_center = False, False, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
+        self.growing = self.save_mode = None
+        self.blanks, self._last = 0, (None, None)        # frames of weight 0 at the end; dtype and position before them
+        self._before = {}                       # the fingerprint of the run that is resumed
 
     @classmethod
     def understands(cls, path):
@@ -196,20 +210,14 @@ class PtyScan(Tree):
     def initialize(self):
         """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
         if self.p.dfile is not None:
-            self.sink = SINKS[self.p.save or "append"](self.p.dfile, self.comm, overwrite=self.p.overwrite,
-                                                       resume=self.p.resume)
-            self.sink.refuse([path for name, path in self.p.flat().items()
-                              if isinstance(path, Path) and name != "dfile"])
+            self._before = self.comm.from_root(self._refuse_output)
         self.look()
         self.plan = self.plan_about(self._axis())
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.meta = self._make_meta()
         self._warn()
-        if self.sink is not None:
-            done = self.sink.ready(lambda: provenance.fingerprint(self), self._info,
-                                   Encoder(self.p.compression, self.threads))
-            self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
-            self.bad, self._blind = list(done["bad"]), done["blind"]
+        if self.p.dfile is not None:
+            self._open_sink()
         self.p.freeze()
         with self.comm.together("post_initialize"):
             self.post_initialize()
@@ -224,16 +232,24 @@ class PtyScan(Tree):
         with self.comm.together("opening the raw data"):
             self.source = self.open()
             if self.source is not None:
+                if not all(hasattr(self.source, name) for name in OF_SOURCES):
+                    raise RecipeError(f"{self.recipe_name}.open() returned {type(self.source).__name__}; expected a "
+                                      f"FrameSource, such as open_frames gives, or None")
                 self.source.threads = self.threads
+        self._agree("open", lambda: self.source and (type(self.source).__name__, self.source.shape[1:],
+                                                     str(self.source.dtype), self.source.saturation))
         self._note(*getattr(self.source, "notes", ()))
-        self._record(self._shared(self.load_geometry) or {})
+        self._record(self._shared_mapping(self.load_geometry))
         self.positions = self._load_positions()
-        self.common = self._shared(self.load_common) or {}
+        self.common = self._shared_mapping(self.load_common)
         self.selection = self._select()
         self.raw_shape, self.raw_dtype = self._find_raw()
         self.good = self._load_weight()
         self._require()
-        self._refuse_missing()
+        self.comm.from_root(self._refuse_missing)
+        if self.p.dfile is not None:
+            self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)
+            self.save_mode = self.p.save or self._before.get("save") or ("link" if self.growing else "merge")
 
     def auto(self, frames):
         """The next frames, prepared and saved: a `Package`, WAIT when none are there yet, EOS after the last.
@@ -242,6 +258,10 @@ class PtyScan(Tree):
 
         Raises what a hook, a source or the sink raises; on every rank, whichever failed.
         """
+        return self._auto(frames, wait=True)
+
+    def _auto(self, frames, *, wait):
+        """`auto`, which may be ahead of the disk by one chunk unless it is to wait."""
         if self.plan is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
         if frames < 1:
@@ -252,20 +272,21 @@ class PtyScan(Tree):
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
                 if self.sink is not None:
-                    self.sink.write(batch, self.meta.asdict(), self._info, frames)
+                    self.sink.write(batch, self.meta.asdict(), self._info, frames, wait=wait)
                     self._unsaved = []
                 self._chunk += 1
                 return Package(self.meta, batch)
             if span is EOS:
-                self._finish()
+                self._finish(frames)
             return span
         except BaseException:
             if self.sink is not None:
                 self.sink.abandon()
             raise
 
-    def batches(self, frames=None, pause=0.1):
-        """Batches until the end of the scan, waiting where none are there yet.
+    def batches(self, frames=None, pause=PAUSE):
+        """Batches until the end of the scan, waiting where none are there yet. Each is written while the next is
+        prepared: what `auto` has given is in the file, of batches all but the last.
 
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
@@ -273,7 +294,7 @@ class PtyScan(Tree):
         if self.plan is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
         try:
-            while (package := self.auto(frames or self.chunk_frames)) is not EOS:
+            while (package := self._auto(frames or self.chunk_frames, wait=False)) is not EOS:
                 if package is WAIT:
                     time.sleep(pause)
                 else:
@@ -282,6 +303,11 @@ class PtyScan(Tree):
             if self.sink is not None:
                 self.sink.abandon()
             raise
+
+    @property
+    def corrects(self):
+        """Whether the recipe answers `correct`."""
+        return type(self).correct is not PtyScan.correct
 
     @property
     def total(self):
@@ -324,6 +350,36 @@ class PtyScan(Tree):
 
     # --- looking ----------------------------------------------------------------------------------
 
+    def _refuse_output(self):
+        """Say before the work that the output must not be made; the fingerprint of the run that is resumed."""
+        p = self.p
+        refuse(p.dfile, [path for name, path in p.flat().items() if isinstance(path, Path) and name != "dfile"],
+               overwrite=p.overwrite, resume=p.resume)
+        return interrupted(p.dfile) if p.resume else {}
+
+    def _ask(self, frames, start):
+        """What check() says, (scan points, end)."""
+        with self._noting(f"while in {self.recipe_name}.check()"):
+            answer = self.check(frames, start)
+            try:
+                there, end = answer
+                return max(int(there), 0), end
+            except (TypeError, ValueError):
+                raise RecipeError(f"{self.recipe_name}.check({frames}, {start}) returned {answer!r}; expected (scan "
+                                  f"points that can be read, whether the scan ends there)") from None
+
+    def _still_coming(self):
+        """Whether there may be more frames later than now."""
+        p, count = self.p, self.selection.count
+        if count is None:
+            return not self._ask(p.max_frames, self.selection.first)[1]
+        raw = self.selection.raw(range(count))
+        there, end = self._ask(raw[-1] + 1 - raw[0], raw[0])
+        if self.selection.reached(raw[0] + there) < count:
+            return not end
+        asked_for = Selection.of(p.frames, num_frames=p.num_frames).count
+        return asked_for is None and self.source is not None and not self.source.progress()[1]
+
     def _note(self, *notes):
         for note in notes:
             self.notes.append(note)
@@ -339,7 +395,24 @@ class PtyScan(Tree):
             return self.comm.from_root(call)
         with self.comm.together(hook.__name__):
             value = call()
+        self._agree(hook.__name__, lambda: provenance.digest(value))
         return value
+
+    def _shared_mapping(self, hook):
+        value = self._shared(hook)
+        if not isinstance(value, Mapping | None):
+            raise RecipeError(f"{self.recipe_name}.{hook.__name__}() returned {type(value).__name__}; expected a dict")
+        return value or {}
+
+    def _agree(self, hook, answer):
+        """Raise where the ranks got different answers: each would go its own way from here."""
+        with self.comm.together(f"comparing what {hook}() answered"):
+            mine = answer()
+        answers = self.comm.each(mine)
+        for rank, other in enumerate(answers):
+            if other != answers[0]:
+                raise RecipeError(f"{self.recipe_name}.{hook}() must answer the same on every rank: rank 0 got "
+                                  f"{answers[0]}, rank {rank} {other}")
 
     @contextmanager
     def _noting(self, where):
@@ -389,8 +462,9 @@ class PtyScan(Tree):
         p, counts = self.p, {}
         if self.positions is not None:
             counts["positions"] = len(self.positions)
-        if self.source is not None and self.comm.from_root(self.source.progress)[1]:
-            counts["frames"] = self.source.shape[0]
+        there, finished = self.comm.from_root(self.source.progress) if self.source is not None else (0, False)
+        if finished:
+            counts["frames"] = there
         wanted = Selection.of(p.frames, num_frames=p.num_frames)
         fewest = min(counts.values(), default=None)
         if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
@@ -411,14 +485,24 @@ class PtyScan(Tree):
         tries = 1 if self.p.bad_frames == "raise" else self.selection.count or SAMPLE
 
         def first():
-            failure = None
-            for point in self.selection.raw(range(tries)):
-                try:
-                    frames = Loaded.of(self.load([point]), [point], self.recipe_name).frames
-                    return frames.shape[-2:], frames.dtype
-                except SourceError as err:
-                    failure = failure or err
-            raise failure
+            waiting = False
+            while True:
+                failure = None
+                for point in self.selection.raw(range(tries)):
+                    try:
+                        frames = Loaded.of(self.load([point]), [point], self.recipe_name).frames
+                        return frames.shape[-2:], frames.dtype
+                    except Exception as err:
+                        if not unreadable(err):
+                            raise
+                        failure = failure or err
+                there, end = self._ask(1, self.selection.first)
+                if there or end:
+                    raise failure
+                if not waiting:
+                    self._note("waiting for the first frame")
+                waiting = True
+                time.sleep(PAUSE)
         return self.comm.from_root(first)
 
     def _load_weight(self):
@@ -480,6 +564,8 @@ class PtyScan(Tree):
         """The optical axis, given, recorded or found."""
         if not self.finds_center:
             return self.p.center
+        if provenance.CENTER in self._before:       # found from other frames it would be another
+            return tuple(json.loads(self._before[provenance.CENTER]))
         total, counted = self._sample()
         center = self.comm.from_root(lambda: find_center(total, counted))
         recorded = self._recorded_center
@@ -494,8 +580,8 @@ class PtyScan(Tree):
         """
         first, step = self.selection.first, self.selection.step
         n = self.selection.count or SAMPLE
-        there, _ = self.comm.from_root(self.check, n * step, first)
-        n = min(n, self.selection.reached(first + max(int(there), 0)))
+        there, _ = self.comm.from_root(self._ask, n * step, first)
+        n = min(n, self.selection.reached(first + there))
         if n == 0:
             raise SourceError(f"{self._where()}auto_center looks at frames of the scan, and none is there yet: set "
                               f"center, or begin when the scan has begun")
@@ -514,9 +600,19 @@ class PtyScan(Tree):
     def _make_meta(self):
         p, plan = self.p, self.plan
         energy = photon_energy_of_electrons(p.energy) if p.electron_data else p.energy
-        return Meta(version=p.version, num_frames=self.total, label=p.label, shape=plan.shape,
+        return Meta(version=p.version, num_frames=self.total or p.max_frames, label=p.label, shape=plan.shape,
                     psize=plan.psize(np.broadcast_to(p.psize, 2)), energy=energy,
                     center=tuple(float(n // 2) for n in plan.shape), distance=p.distance)
+
+    def _open_sink(self):
+        self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
+        done = self.sink.ready(lambda before: provenance.fingerprint(self, before), self._info,
+                               Encoder(self.p.compression, self.threads))
+        self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
+        self.bad, self._blind, self.blanks = list(done["bad"]), done["blind"], done["blank"]
+        self._last, self._ended = (done["dtype"], done["position"]), self.blanks > 0
+        if done["told"] is not None:
+            self.meta = replace(self.meta, num_frames=done["told"])
 
     def _warn(self):
         """Say what is right but may not be meant."""
@@ -542,8 +638,8 @@ class PtyScan(Tree):
             return EOS
         stop = start + frames if count is None else min(start + frames, count)
         raw = self.selection.raw(range(start, stop))
-        there, end = self.comm.from_root(self.check, raw[-1] + 1 - raw[0], raw[0])
-        ready = min(self.selection.reached(raw[0] + max(int(there), 0)), stop) - start
+        there, end = self.comm.from_root(self._ask, raw[-1] + 1 - raw[0], raw[0])
+        ready = min(self.selection.reached(raw[0] + there), stop) - start
         last = bool(end) or count is not None and start + ready >= count
         enough = frames if self.sink is not None else min(frames, self.p.min_frames)
         if ready <= 0:
@@ -559,7 +655,7 @@ class PtyScan(Tree):
         if self.p.load_parallel in (None, "common"):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = share.prepare(self, points, self.plan.apply, self.plan.apply_weight, dealt)
+            rows = share.prepare(self, points, dealt)
         dtype = rows.data.dtype.str if len(rows) else None
         told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind))
         counts, dtypes, positions, bad, blind = zip(*told)
@@ -572,10 +668,26 @@ class PtyScan(Tree):
         self._unsaved += new
         self._blind += sum(blind)
         index, before = self._kept + np.arange(sum(counts)), sum(counts[:self.comm.rank])
+        positions = np.concatenate(positions)
         self._taken, self._kept = span.stop, self._kept + sum(counts)
+        self._tell_more(len(span))
+        if len(positions):
+            self._last = np.dtype(dtype), positions[-1]
         return Batch(index=index[before:before + len(rows)], frame=rows.frame, data=rows.data.astype(dtype, copy=False),
                      weight=rows.weight, position=rows.position, chunk=self._chunk, chunk_index=index,
-                     chunk_position=np.concatenate(positions), points=span, bad=tuple(self._unsaved), blind=sum(blind))
+                     chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind))
+
+    def _tell_more(self, frames):
+        """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
+        they could reach it, so that none takes it for the end. Those who go by the first number end there anyway, so
+        that `finish="blank"` holds to it as long as it can."""
+        told = self.meta.num_frames
+        nearly = self._kept + frames >= told and self.p.finish == "count"
+        if self.total is None and (nearly or self._kept > told):
+            self.meta = replace(self.meta, num_frames=2 * (self._kept + frames))
+            if self.sink is not None and self.sink.grows:
+                self._note(f"readers were told at most {told} frames, and as many may come: now they are told "
+                           f"{self.meta.num_frames}. One that goes by the first number ends there")
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
@@ -584,7 +696,7 @@ class PtyScan(Tree):
 
     # --- ending -----------------------------------------------------------------------------------
 
-    def _finish(self):
+    def _finish(self, frames):
         if self._closed:
             return
         self._closed = True
@@ -600,7 +712,27 @@ class PtyScan(Tree):
         if self._blind:
             self._note(f"frames without one good pixel: {self._blind}")
         if self.sink is not None:
+            if self.p.finish == "blank" and self.sink.grows:
+                self._fill_up(frames)
             self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, self._info)
+
+    def _fill_up(self, frames):
+        """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.
+
+        They are number -1 and repeat the last position, because PtyPy needs one."""
+        dtype, position = self._last
+        while (n := min(frames, self.meta.num_frames - self._kept)) > 0:
+            index, mine = self._kept + np.arange(n), self.comm.share(range(n))
+            data = np.zeros((len(mine), *self.plan.shape), dtype)
+            blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
+                          weight=np.zeros(data.shape, bool), position=np.tile(position, (len(mine), 1)),
+                          chunk=self._chunk, chunk_index=index, chunk_position=np.tile(position, (n, 1)),
+                          points=range(self._taken, self._taken))
+            self.blanks, self._kept = self.blanks + n, self._kept + n
+            self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)
+            self._chunk += 1
+        if self.blanks:
+            self._note(f"blank frames at the end: {self.blanks}, of weight 0")
 
     def _info(self):
         return provenance.info(self)

@@ -3,10 +3,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ptyprep.buffers import empty
+from ptyprep.codec import in_threads
 from ptyprep.correct import believable
 from ptyprep.errors import PositionError, RecipeError
+from ptyprep.frame import FramePlan
 from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.positions import checked
+
+BLOCK = 4           # frames that are masked, cut and turned at a time
 
 
 @dataclass(frozen=True)
@@ -32,34 +37,63 @@ class Rows:
         return len(self.frame)
 
 
-def prepare(scan, points, apply, apply_weight, loaded=None):
-    """The rows of these raw scan points; `apply` makes the prepared frames of a region, `apply_weight` the masks.
+def prepare(scan, points, loaded=None):
+    """The rows of these raw scan points: good pixels told from bad ones, corrected, and made to the plan; before there
+    is one, whole frames.
 
     loaded : what root has loaded already, or None
     """
-    loaded = loaded or load(scan, points)
+    loaded, plan = loaded or load(scan, points), scan.plan or FramePlan.make(scan.raw_shape)
     unread = [point for point, _ in loaded.bad]
     bad = tuple(zip(numbers(scan, unread).tolist(), [reason for _, reason in loaded.bad]))
     if not loaded.points:
-        return Rows.none(scan.plan.shape if scan.plan else scan.raw_shape, bad)
+        return Rows.none(plan.shape, bad)
     frames = _region_of(scan, loaded.frames, "frames")
-    good = scan.cut(scan.good) & believable(frames, getattr(scan.source, "saturation", None))
-    if loaded.weights is not None:
-        good &= _region_of(scan, loaded.weights, "weights") > 0
+    weights = None if loaded.weights is None else _region_of(scan, loaded.weights, "weights")
     unread = np.isin(loaded.points, unread)         # with bad_frames="mask" they keep a place
-    good[unread] = False
-    data, good = _corrected(scan, frames, good)
-    if scan.full_frames and scan.plan is not None:
-        data, good = scan.plan.window.cut(data), scan.plan.window.cut(good)
-    data, good = apply(data), apply_weight(good)
-    blind = int((~good[~unread].any(axis=(1, 2))).sum())
-    return Rows(numbers(scan, loaded.points), data, good, _positions_of(scan, loaded), bad, blind)
+    saturation, pixels = getattr(scan.source, "saturation", None), scan.cut(scan.good)
+
+    def good_of(some):
+        good = believable(raw[some], saturation)
+        good &= pixels
+        if weights is not None:
+            good &= weights[some] > 0
+        good[unread[some]] = False
+        return good
+
+    raw, corrected = frames, None
+    if scan.corrects:           # a hook: all at once, on this thread
+        frames, corrected = _corrected(scan, raw, np.concatenate(_in_blocks(scan, len(raw), good_of)))
+        if scan.full_frames:
+            frames, corrected = plan.window.cut(frames), plan.window.cut(corrected)
+    as_they_are = plan.only_cuts and frames.dtype.kind != "f" and frames.flags.c_contiguous
+    data = frames if as_they_are else empty((len(frames), *plan.shape), plan.dtype(frames.dtype))
+    weight = empty((len(frames), *plan.shape), bool)
+
+    def finish(some):
+        part, good = frames[some], good_of(some) if corrected is None else corrected[some]
+        if part.dtype.kind == "f":
+            finite = np.isfinite(part)
+            if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
+                part, good = np.where(finite, part, 0), good & finite
+        if not as_they_are:
+            plan.apply(part, out=data[some])
+        plan.apply_weight(good, out=weight[some])
+        return ~weight[some].any(axis=(1, 2)) & ~unread[some]
+
+    blind = np.concatenate(_in_blocks(scan, len(frames), finish))
+    return Rows(numbers(scan, loaded.points), data, weight, _positions_of(scan, loaded), bad, int(blind.sum()))
+
+
+def _in_blocks(scan, n, fn):
+    """[fn(slice)] for a few frames at a time, which stay in the processor's cache, in the rank's threads."""
+    return in_threads(fn, [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)], scan.threads)
 
 
 def light(scan, points):
     """(2, h, w): the good counts of these raw frames added up, and how often each pixel was good."""
     total = np.zeros((2, *scan.raw_shape))
-    rows = prepare(scan, points, lambda frames: frames, lambda weights: weights)
+    rows = prepare(scan, points)
     for frame, weight in zip(rows.data, rows.weight):
         np.add(total[0], frame, out=total[0], where=weight)
         total[1] += weight
@@ -102,12 +136,7 @@ def _corrected(scan, frames, good):
     if data.shape != frames.shape:
         raise RecipeError(f"{scan.recipe_name}.correct() made frames of shape {data.shape} from {frames.shape}; "
                           f"expected the same")
-    good = good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
-    if data.dtype.kind == "f":
-        finite = np.isfinite(data)
-        if not finite.all():        # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-            data, good = np.where(finite, data, 0), good & finite
-    return data, good
+    return data, good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
 
 
 def _region_of(scan, stack, what):

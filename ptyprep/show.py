@@ -4,10 +4,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import faces
+from ptyprep import faces, h5rw
 from ptyprep.errors import SourceError
 from ptyprep.sources import PtydFile, layout_of
-from ptyprep.sources.hdf5 import is_hdf5, open_hdf5
+from ptyprep.sources.hdf5 import is_hdf5, read_dataset, reading
 
 TREE_LINES, MEMBERS, SMALL = 80, 60, 3      # of a tree, of one group, numbers that are shown as they are
 UNTOLD = {"origins"}                        # a line for each parameter, mostly "default"
@@ -40,7 +40,7 @@ def plan_text(scan):
             ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame"),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
-            ("file", f"{p.dfile} ({p.save or 'append'}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
+            ("file", f"{p.dfile} ({scan.save_mode}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
                      f"before compression")]
     if source is not None:
         there = [f for f in source.files if Path(f).exists()]
@@ -82,16 +82,17 @@ def show_text(path):
 
 
 def _prepared_rows(source):
-    planned = source.meta.get("num_frames")
     yield "chunks", f"{source.chunks} of {source.planned}"
-    if planned is not None and planned != source.there:
+    planned = len(source.frame_ids)
+    if planned != source.there:
         yield "missing", f"{planned - source.there} of the {planned} planned frames are not there yet"
     weights = source.weights(range(min(source.there, 10)))
     if weights is not None:
         yield "masks", f"one for each frame; {(~weights).mean():.2%} of the pixels of the first {len(weights)} frames"
-    with open_hdf5(source.path) as file:
+    with reading(source.path) as file:
         bad = file.get("info/bad_frames/frame_ids")
-        if bad is not None and len(bad):
+        bad = [] if bad is None else read_dataset(bad)
+        if len(bad):
             yield "bad frames", ", ".join(map(str, bad[:20])) + (" …" if len(bad) > 20 else "")
 
 
@@ -113,6 +114,8 @@ def _tree(path):
                 continue
             if isinstance(node, h5py.Dataset):
                 lines.append(f"{indent}{name}{to}  {_content(node)}")
+            elif not isinstance(node, h5py.Group):
+                lines.append(f"{indent}{name}{to}  a kind of number")
             else:
                 again = node in seen
                 lines.append(f"{indent}{name}/{to}{'  (as above)' if again else ''}")
@@ -120,7 +123,7 @@ def _tree(path):
                     walk(node, indent + "  ")
         if len(names) > MEMBERS:
             lines.append(f"{indent}… and {len(names) - MEMBERS} more")
-    with open_hdf5(path) as file:
+    with reading(path) as file:
         walk(file, "  ")
     more = len(lines) - TREE_LINES
     return "\n".join((lines or ["  (an empty file)"])[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
@@ -128,11 +131,14 @@ def _tree(path):
 
 def _content(dataset):
     """The value of a small dataset, else its kind of number and shape."""
-    if dataset.attrs.get("type") == "None":
+    if h5rw.kind_of(dataset) == "None":
         return "none"
     if dataset.dtype.kind == "V" or dataset.size is None or dataset.size > SMALL:
         return f"{dataset.dtype} {dataset.shape}"
-    value = dataset[()]
+    try:
+        value = read_dataset(dataset)
+    except SourceError:
+        return f"{dataset.dtype} {dataset.shape}, cannot be read"
     text = value.decode(errors="replace") if isinstance(value, bytes) else ", ".join(map(str, np.ravel(value).tolist()))
     return text if len(text) < 60 else text[:57] + "…"
 

@@ -1,5 +1,5 @@
 """Is a prepared file whole, and does it hold what it says? And, if not all of it, what can be saved."""
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -11,7 +11,8 @@ from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
-from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset
+from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
+from ptyprep.sources.ptyd import open_chunk, part_of
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")
 GEOMETRY = ("energy", "distance", "psize", "shape")
@@ -24,28 +25,64 @@ def problems(path):
     Looks at the structure, counts, links, checksums (or, without them, whether frames decode), positions and
     geometry. Raises SourceError when it is no `.ptyd` at all.
     """
-    with open_hdf5(path) as file:
-        meta, chunks = _groups(file)
+    with reading(path, "a .ptyd file") as file:
+        meta, _ = _groups(file)
         yield from _meta_problems(meta)
-        shape, kind, frames = None, None, 0
-        for number in _numbers(chunks):
-            try:
-                with chunk(file, number) as group:
-                    found = list(_chunk_problems(group, frames))
-                    data = group.get("data")
-                    if data is not None and data.ndim == 3:
-                        names = sorted(n for n in group if n in STACKS + COLUMNS)
-                        kind = kind or (data.dtype, names)
-                        if data.shape[1:] != (shape or data.shape[1:]) or (data.dtype, names) != kind:
-                            found.append(f"frames of {data.dtype} {data.shape[1:]} with {', '.join(names)}; chunk 0 "
-                                         f"has {kind[0]} {shape} with {', '.join(kind[1])}")
-                        shape, frames = shape or data.shape[1:], frames + len(data)
-            except (SourceError, OSError, KeyError, RuntimeError) as err:
-                found = [str(err)]
-            yield from (f"chunk {number}: {what}" for what in found)
+        shape, frames = None, 0
+        for one in _examine(file):
+            yield from (f"{one.name}: {what}" for what in one.problems)
+            shape, frames = shape or one.shape, frames + one.frames
         yield from _count_problems(meta, shape, frames)
         for name in ("meta", "info"):
             yield from _pickles(file.get(name))
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A chunk, or all those at the end that are not there, and what is wrong with it."""
+    number: int
+    name: str
+    problems: list
+    frames: int = 0
+    shape: tuple | None = None
+    path: Path | None = None
+
+
+def _examine(file, parts=None, *, moved=False):
+    """Look at each chunk of an open file; see `open_chunk`."""
+    numbers, expected, first = _numbers(file["chunks"]), 0, None
+    there = max((n for n in numbers if _is_there(file, n, parts, moved)), default=-1)
+    for number in range(there + 1):
+        frames = shape = path = None
+        try:
+            with open_chunk(file, number, parts, moved=moved) as group:
+                found = list(_chunk_problems(group, expected))
+                path, data = Path(group.file.filename), group.get("data")
+                if isinstance(data, h5py.Dataset) and data.ndim == 3:
+                    frames, shape = len(data), data.shape[1:]
+                    kind = data.dtype, sorted(n for n in group if n in STACKS + COLUMNS), shape
+                    first = first or kind
+                    if kind != first:
+                        found.append(f"frames of {kind[0]} {shape} with {', '.join(kind[1])}; those before are "
+                                     f"{first[0]} {first[2]} with {', '.join(first[1])}")
+                    if expected is None and "indices" in group and frames:
+                        expected = int(read_dataset(group["indices"])[0])
+        except SourceError as err:
+            found = [str(err)]
+        expected = None if frames is None or expected is None else expected + frames
+        yield _Examined(number, f"chunk {number}", found, frames or 0, shape, path)
+    if there + 1 < len(numbers):
+        name = f"chunks {there + 1} to {numbers[-1]}" if there + 2 < len(numbers) else f"chunk {there + 1}"
+        why = ("not there: still being written, interrupted (prepare --resume goes on), or elsewhere (repair --parts)"
+               if str(there + 1) in file["chunks"] else "not there")
+        yield _Examined(there + 1, name, [why])
+
+
+def _is_there(file, number, parts, moved):
+    try:
+        return part_of(file, number, parts, moved=moved) is not None
+    except SourceError:
+        return True     # where it must not be
 
 
 def merge(source, target, *, parts=None, drop=False, overwrite=False):
@@ -58,40 +95,70 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
     Returns sentences about what was left out. Raises SourceError naming the chunks that cannot be read, OutputError
     when the target is there and `overwrite` is not set.
     """
-    source, target = Path(source), Path(target)
-    if target.exists() and (not overwrite or target.samefile(source)):
-        raise OutputError(f"{target} exists; choose another name, or set overwrite to replace it"
-                          if not target.samefile(source) else f"{target} is the file that is read; name another output")
-    with open_hdf5(source) as file:
-        meta, chunks = _groups(file)
-        good, lost = [], []
-        for number in _numbers(chunks):
-            try:
-                with chunk(file, number, parts) as group:
-                    bad = list(_chunk_problems(group, None))
-            except (SourceError, OSError, KeyError, RuntimeError) as err:
-                bad = [str(err)]
-            if bad:
-                lost.append(f"chunk {number}: {bad[0]}")
-            else:
-                good.append(number)
+    source, target = _not_in_place(source, target, overwrite)
+    with reading(source, "a .ptyd file") as file:
+        meta, _ = _groups(file)
+        chunks = list(_examine(file, parts))
+        good = [one.number for one in chunks if not one.problems]
+        lost = [f"{one.name}: {one.problems[0]}" for one in chunks if one.problems]
         if lost and not drop:
             raise SourceError(f"{source}: {'; '.join(lost)}. Drop them (repair --drop) to keep the others")
         if not good:
             raise SourceError(f"{source}: not one chunk can be read: {'; '.join(lost)}")
         notes = [f"left out {what}" for what in lost]
-        told = {name: value for name, value in _readable(meta, notes)}
-        info = {name: value for name, value in _readable(file.get("info"), notes)}
+        told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
         joined = _Joined(file, good, parts)
         told["num_frames"] = joined.frames
         mask = joined.one_mask()
-        if mask is not None:
-            told["weight2d"] = mask
-        weights = joined.masked and mask is None
-        temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info,
-                               lambda group: joined.write(group, weights))
+    if mask is not None:
+        told["weight2d"] = mask
+    weights = joined.masked and mask is None
+    temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info,
+                           lambda group: joined.write(group, weights))
     publish(temporary, target, replace=overwrite)
     return notes
+
+
+def relink(source, target, *, parts, overwrite=False):
+    """Make a main file whose chunks are links to the part files of `source`, which lie in the folder `parts` now.
+
+    parts : in the folder of the target or below it, so that all can be moved together again
+
+    Raises SourceError naming the parts that are not there or not whole, OutputError when the target is there and
+    `overwrite` is not set, or when the parts are not below it.
+    """
+    source, target = _not_in_place(source, target, overwrite)
+    beside = target.parent.resolve()
+    if not Path(parts).resolve().is_relative_to(beside):
+        raise OutputError(f"{parts} is not in {beside}: links must not lead out of the folder of {target.name}. Move "
+                          f"it there, or repair without links")
+    with reading(source, "a .ptyd file") as file:
+        meta, chunks = _groups(file)
+        if not all(isinstance(chunks.get(str(n), getlink=True), h5py.ExternalLink) for n in _numbers(chunks)):
+            raise SourceError(f"{source}: its chunks are no links; repair without links")
+        chunks, notes = list(_examine(file, parts, moved=True)), []
+        lost = [f"{one.name}: {one.problems[0]}" for one in chunks if one.problems]
+        told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
+        run = h5rw.text_of(file.attrs.get(h5rw.RUN))        # its parts are told from those of other runs by it
+    if lost:
+        raise SourceError(f"{source}: {'; '.join(lost)}")
+
+    def link_all(group):
+        for one in chunks:
+            group[str(one.number)] = h5py.ExternalLink(one.path.resolve().relative_to(beside).as_posix(), "/")
+    temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info, link_all, run=run)
+    publish(temporary, target, replace=overwrite)
+    return notes
+
+
+def _not_in_place(source, target, overwrite):
+    source, target = Path(source), Path(target)
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise OutputError(f"{target} is the file that is read; name another output")
+        if not overwrite:
+            raise OutputError(f"{target} exists; choose another name, or set overwrite to replace it")
+    return source, target
 
 
 class _Joined:
@@ -102,7 +169,7 @@ class _Joined:
         self.path, self.how = file.filename, {}
         self.frames = 0
         for number in numbers:
-            with chunk(file, number, parts) as group:
+            with open_chunk(file, number, parts) as group:
                 for name in STACKS:
                     if name in group:
                         self.stacks[name] += pieces_of(group[name], self.frames)
@@ -114,9 +181,9 @@ class _Joined:
                 n, self.shape = len(group["data"]), group["data"].shape[1:]
             self.frames += n
         self.masked = bool(self.stacks["weights"])
-        self.columns["indices"] = [np.arange(self.frames)]
-        if not self.columns["frame_ids"]:
-            self.columns["frame_ids"] = self.columns["indices"]
+        self.columns = {name: np.concatenate(found) for name, found in self.columns.items() if found}
+        self.columns["indices"] = np.arange(self.frames)
+        self.columns.setdefault("frame_ids", self.columns["indices"])
 
     def _how(self, dataset, name):
         """How its frames are compressed, None where they must be decoded to be copied; of all chunks together."""
@@ -146,7 +213,7 @@ class _Joined:
         write_stack(group, "data", self._stored("data", encoder), self.frames, self.shape, self.dtype, encoder)
         if weights:
             write_stack(group, "weights", self._stored("weights", WEIGHTS), self.frames, self.shape, np.uint8, WEIGHTS)
-        write_columns(group, {name: np.concatenate(found) for name, found in self.columns.items() if found})
+        write_columns(group, self.columns)
 
     def _stored(self, name, encoder):
         """The compressed frames: as they lie in the file where that is how they should be, else encoded again."""
@@ -170,29 +237,6 @@ class _Joined:
             yield stack.read(range(start, min(start + BLOCK, self.frames)))
 
 
-@contextmanager
-def chunk(file, number, parts=None):
-    """One chunk of an open `.ptyd`, its part file opened beside the main file, or in `parts`.
-
-    Raises SourceError where its link leads nowhere, or out of the folder of the main file.
-    """
-    link = file["chunks"].get(str(number), getlink=True)
-    if not isinstance(link, h5py.ExternalLink):
-        if link is None:
-            raise SourceError("it is not there, though later ones are")
-        yield file["chunks"][str(number)]
-        return
-    name, folder = Path(link.filename), Path(file.filename).parent
-    if name.is_absolute() or ".." in name.parts:
-        raise SourceError(f"its link leads out of the folder, to {name}; it is not followed")
-    places = [folder / name] + ([Path(parts) / name.name, Path(parts) / name] if parts else [])
-    path = next((p for p in places if p.exists()), None)
-    if path is None:
-        raise SourceError(f"its part {name} is not there")
-    with open_hdf5(path) as part:
-        yield part[link.path]
-
-
 def _groups(file):
     for name in ("meta", "chunks"):
         if not isinstance(file.get(name), h5py.Group):
@@ -214,23 +258,40 @@ def _meta_problems(meta):
             continue
         if "type" not in meta[name].attrs:
             yield f"meta: {name} has no attribute type, which PtyPy needs"
-        value = np.asarray(meta[name][()])
-        if name in GEOMETRY and (value.dtype.kind not in "iuf" or not (np.isfinite(value) & (value > 0)).all()):
-            yield f"meta: {name} is {value.tolist()!r}; expected positive numbers"
+        try:
+            value = _numbers_of(meta, name)
+        except SourceError as err:
+            yield f"meta: {err}"
+            continue
+        if name in GEOMETRY and not (np.isfinite(value) & (value > 0)).all():
+            yield f"meta: {name} is {_list(value)}; expected positive numbers"
 
 
 def _count_problems(meta, shape, frames):
-    planned = meta["num_frames"][()] if "num_frames" in meta else frames
-    if int(np.ravel(planned)[0]) != frames:
-        yield f"meta: num_frames is {int(np.ravel(planned)[0])}, but the chunks that can be read hold {frames}"
-    if shape and "shape" in meta and tuple(np.ravel(meta["shape"][()])) != shape:
-        yield f"meta: shape is {tuple(np.ravel(meta['shape'][()]).tolist())}, but frames have {shape}"
-    if shape and "weight2d" in meta and meta["weight2d"].shape not in (shape, ()):
-        yield f"meta: weight2d has shape {meta['weight2d'].shape}, but frames have {shape}"
+    expected = {"num_frames": [frames], **({"shape": list(shape)} if shape else {})}
+    for name, there in expected.items():
+        try:
+            told = _numbers_of(meta, name).tolist() if name in meta else there
+        except SourceError:
+            continue                # said already
+        if told != there:
+            yield f"meta: {name} is {_list(told)}, but the chunks that can be read hold {_list(there)}"
+    if shape and "weight2d" in meta and getattr(meta["weight2d"], "shape", None) not in (shape, ()):
+        yield f"meta: weight2d is {meta['weight2d']}, but frames have {shape}"
+
+
+def _numbers_of(meta, name):
+    if not isinstance(meta[name], h5py.Dataset) or not meta[name].size:
+        raise SourceError(f"{name} holds no numbers")
+    return np.ravel(read_numbers(meta[name]))
+
+
+def _list(values):
+    return " x ".join(f"{value:.12g}" for value in values)
 
 
 def _chunk_problems(group, start):
-    """start : place of its first frame in the scan, None not to look at indices."""
+    """start : place of its first frame in the scan, None where it cannot be told."""
     if "data" not in group:
         yield "no data in it"
         return
@@ -242,13 +303,17 @@ def _chunk_problems(group, start):
         if name in group and CHECKSUM in group[name].attrs:
             if isal_zlib.crc32(np.ascontiguousarray(read_dataset(group[name]))) != group[name].attrs[CHECKSUM]:
                 yield f"{name}: the checksum is wrong, its bytes have changed since they were written"
-    if "positions" in group:
+    if "positions" in group and getattr(group["positions"], "shape", None) != (n, 2):
+        yield f"positions are {group['positions']}; expected ({n}, 2)"
+    elif "positions" in group:
         bad = np.flatnonzero(~np.isfinite(read_dataset(group["positions"])).all(axis=-1))
         if len(bad):
             yield f"positions of {len(bad)} frames are not finite, the first of frame {bad[0]}"
-    dense = list(range(start, start + n)) if start is not None else None
-    if dense is not None and "frame_ids" in group and read_dataset(group["indices"]).tolist() != dense:
-        yield f"indices are not {start} to {start + n - 1}"
+    if "frame_ids" in group and n:          # ours: PtyPy's may have gaps
+        indices = read_dataset(group["indices"])
+        start = indices[0] if start is None else start
+        if indices.tolist() != list(range(start, start + n)):
+            yield f"indices are not {start} to {start + n - 1}, but {indices[0]} to {indices[-1]}: in the wrong place?"
     for name in STACKS:
         if name in group:
             yield from _stack_problems(group[name], name)
@@ -292,9 +357,9 @@ def _pickles(group):
     found = []
 
     def look(name, node):
-        if node.attrs.get("type") in ("pickle", b"pickle", "record_array", b"record_array"):
-            found.append(f"{node.name} is a {node.attrs['type']}, which can run code when PtyPy reads it")
-    if group is not None:
+        if h5rw.kind_of(node) in ("pickle", "record_array"):
+            found.append(f"{node.name} is a {h5rw.kind_of(node)}, which can run code when PtyPy reads it")
+    if isinstance(group, h5py.Group):
         group.visititems(look)
     return found
 
@@ -302,6 +367,6 @@ def _pickles(group):
 def _readable(group, notes):
     for name in group if group is not None else ():
         try:
-            yield name, h5rw.read(group[name])
+            yield name, h5rw.read(group[name], read_dataset)
         except SourceError as err:
             notes.append(f"left out {group.name}/{name}: {err}")

@@ -214,7 +214,7 @@ def test_the_plan_reads_no_frames_and_writes_nothing(folder, run, monkeypatch):
     assert rows["frames"] == "4 of 12" and rows["region"] == "8 x 8 raw pixels, rows 6 to 13, columns 8 to 15"
     assert rows["prepared"] == "4 x 4 pixels, uint32, orientation as it is, rebin 2"
     assert rows["energy"] == "8 keV (detector)" and rows["centre"] == "row 10, column 12 (detector)"
-    assert rows["chunks"] == "2 of 3 frames" and rows["file"].startswith("s.ptyd (append, portable)")
+    assert rows["chunks"] == "2 of 3 frames" and rows["file"].startswith("s.ptyd (merge, portable)")
     assert "bitshuffle-LZ4" in rows["reads"] and rows["reads"].startswith("4 files")
     auto = run("prepare", "hdf5", *ANY[2:-2], "--auto_center", "--plan")
     assert auto.code == 0 and "found from a sample of frames" in auto.out
@@ -394,5 +394,5 @@ def test_a_rank_that_fails_alone_speaks_for_itself(folder):
         "class Mine(Eiger):\n    'Mine.'\n")
     start = ("-c", START[1].replace("import main;", "import main; import ptyprep.cli; ptyprep.cli.PATIENCE = 1;"))
     failed = run_on_ranks(2, *start, "prepare", "mine.py", *EIGER[2:], timeout=60)
-    assert failed.returncode != 0 and failed.stderr.count("ptyprep: OSError: this node has no disk") == 1
+    assert failed.returncode != 0 and failed.stderr.count("ptyprep: rank 1: OSError: this node has no disk") == 1
     assert not list(folder.glob("*.ptyd"))

@@ -8,6 +8,7 @@ import pytest
 
 from ptyprep import h5rw
 from ptyprep.errors import OutputError, SourceError
+from ptyprep.sources.hdf5 import read_dataset
 
 
 @pytest.fixture
@@ -52,20 +53,20 @@ def test_other_sequences_are_groups_with_numbered_members(file, value, kind):
     h5rw.write(file, "v", value)
     assert isinstance(file["v"], h5py.Group) and file["v"].attrs["type"] == kind
     assert list(file["v"]) == [f"{i:05d}" for i in range(len(value))]
-    assert h5rw.read(file["v"]) == value
+    assert h5rw.read(file["v"], read_dataset) == value
 
 
 def test_a_long_list_keeps_its_order(file):
     words = [f"word {i}" for i in range(120)]
     h5rw.write(file, "v", words)
-    assert h5rw.read(file["v"]) == words
+    assert h5rw.read(file["v"], read_dataset) == words
 
 
 def test_mappings_nest(file):
     tree = {"a": {"b": {"c": 1}, "d": "x"}, "e": None, "f": (1, 2), "g": {}}
     h5rw.write(file, "v", tree)
     assert file["v"].attrs["type"] == file["v/a/b"].attrs["type"] == file["v/g"].attrs["type"] == "dict"
-    assert h5rw.read(file["v"]) == tree
+    assert h5rw.read(file["v"], read_dataset) == tree
 
 
 @pytest.mark.parametrize("value",
@@ -89,7 +90,7 @@ def test_a_pickle_is_never_read(file, kind):
     file.create_group("meta")["x"] = np.void(pickle.dumps(Evil()))
     file["meta/x"].attrs["type"] = kind
     with pytest.raises(SourceError, match=f"/meta/x is stored as a {kind}.*refused"):
-        h5rw.read(file["meta"])
+        h5rw.read(file["meta"], read_dataset)
 
 
 def test_reads_what_others_write(file):
@@ -98,10 +99,10 @@ def test_reads_what_others_write(file):
     file["a"].attrs["type"], file["b"].attrs["type"] = np.bytes_(b"scalar"), np.bytes_(b"string")
     file.create_group("p").attrs["type"] = "param"
     file["p/x"] = 5
-    assert h5rw.read(file["a"]) == 4.0 and np.ndim(h5rw.read(file["a"])) == 0
-    assert h5rw.read(file["b"]) == "text"
-    assert h5rw.read(file["c"]).tolist() == [0, 1, 2]
-    assert h5rw.read(file["p"]) == {"x": 5}
+    assert h5rw.read(file["a"], read_dataset) == 4.0 and np.ndim(h5rw.read(file["a"], read_dataset)) == 0
+    assert h5rw.read(file["b"], read_dataset) == "text"
+    assert h5rw.read(file["c"], read_dataset).tolist() == [0, 1, 2]
+    assert h5rw.read(file["p"], read_dataset) == {"x": 5}
 
 
 def test_the_root_carries_what_ptypy_looks_for(file):

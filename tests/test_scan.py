@@ -358,7 +358,7 @@ def test_a_scan_that_ends_early_gives_what_is_there(end):
 
 
 def test_a_saved_scan_waits_for_whole_chunks_so_that_their_borders_do_not_depend_on_time(tmp_path):
-    answers = iter([(3, None), (5, None), (6, None), (7, True)])
+    answers = iter([(0, None), (3, None), (5, None), (6, None), (7, True)])    # first: are frames still coming?
 
     def check(self, frames, start):
         there, end = next(answers)

@@ -58,7 +58,7 @@ def test_a_signal_ends_the_job_and_resume_ends_the_scan(tmp_path, number, who):
     told = [line for line in err.splitlines() if line.startswith("ptyprep: ")]
     assert "Traceback" not in err and len(told) <= 1, err
     if who in (1, 2) and number != signal.SIGKILL:
-        assert f"rank {who}: KeyboardInterrupt" in told[0]
+        assert f"rank {who}: " in told[0] and ("KeyboardInterrupt" in told[0] or "interrupted" in told[0])
     again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
                            check=False)
     assert again.returncode == 0, again.stderr

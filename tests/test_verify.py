@@ -1,4 +1,5 @@
 """`verify` says what is wrong and where; `merge` and `repair` save what can be read."""
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from ptyprep import OutputError, PtyScan, SourceError
 from ptyprep.sinks import SINKS
+from ptyprep.sources import PtydFile
 from ptyprep.testing import read_ptyd
 from ptyprep.verify import merge, problems
 
@@ -104,7 +106,7 @@ def test_a_lost_file_is_named_and_the_rest_can_be_saved(tmp_path, save):
 def test_parts_that_were_moved_are_found_again(tmp_path):
     path = prepared(tmp_path / "s.ptyd", "link")
     shutil.move(next(p for p in tmp_path.iterdir() if p.is_dir()), tmp_path / "elsewhere")
-    assert len(list(problems(path))) == 4              # three parts and the count
+    assert len(list(problems(path))) == 2              # the parts and the count
     done = command("repair", path, tmp_path / "m.ptyd", "--parts", tmp_path / "elsewhere")
     assert done.returncode == 0, done.stderr
     assert np.array_equal(read_ptyd(tmp_path / "m.ptyd")["data"], FRAMES)
@@ -112,12 +114,12 @@ def test_parts_that_were_moved_are_found_again(tmp_path):
 
 @pytest.mark.parametrize("change, words", [
     (lambda f: f["meta/num_frames"].write_direct(np.array(12)), "num_frames is 12, but the chunks that can"),
-    (lambda f: f["meta/energy"].write_direct(np.array(-1.0)), "meta: energy is -1.0"),
+    (lambda f: f["meta/energy"].write_direct(np.array(-1.0)), "meta: energy is -1; expected"),
     (lambda f: f["meta"].pop("distance"), "meta: no distance"),
     (lambda f: f["meta/psize"].attrs.pop("type"), "psize has no attribute type"),
     (lambda f: f["chunks/0/positions"].write_direct(np.full((4, 2), np.nan)), "positions of 4 frames are not finite"),
     (lambda f: f["chunks/0/indices"].write_direct(np.arange(4) + 7), "indices: the checksum is wrong"),
-    (lambda f: f["chunks"].pop("1"), "chunk 1: it is not there, though later ones are"),
+    (lambda f: f["chunks"].pop("1"), "chunk 1: it is not there"),
     (lambda f: f["info"].create_dataset("x", data=1).attrs.update(type="pickle"), "/info/x is a pickle")])
 def test_what_is_wrong_is_said(tmp_path, change, words):
     path = prepared(tmp_path / "s.ptyd", "append")
@@ -164,3 +166,85 @@ def test_merge_replaces_nothing_unasked(saved, tmp_path):
     assert done.returncode == 0 and np.array_equal(read_ptyd(tmp_path / "other.ptyd")["data"], FRAMES)
     done = command("verify", tmp_path / "m.ptyd")
     assert done.returncode == 1 and "not an HDF5 file" in done.stderr
+
+
+@pytest.mark.parametrize("save", ["link", "virtual"])
+def test_links_to_parts_that_were_moved_are_mended(tmp_path, save):
+    path = prepared(tmp_path / "s.ptyd", save)
+    whole, folder = read_ptyd(path), next(p for p in tmp_path.iterdir() if p.is_dir())
+    (tmp_path / "new").mkdir()
+    folder.rename(tmp_path / "new" / "parts")
+    words = ("repair", path, tmp_path / "new" / "s.ptyd", "--parts", tmp_path / "new" / "parts", "--links")
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "new").rename(tmp_path / "newer")       # as a whole
+    assert list(problems(tmp_path / "newer" / "s.ptyd")) == []
+    again = read_ptyd(tmp_path / "newer" / "s.ptyd")
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+    with h5py.File(tmp_path / "newer" / "s.ptyd") as file:
+        assert file["chunks"].get("0", getlink=True).filename == "parts/000000.h5"
+        assert file.attrs["run"] == folder.name
+
+
+@pytest.mark.parametrize("save", ["link", "virtual"])
+def test_parts_of_another_run_are_not_taken(tmp_path, save):
+    ours, other = (prepared(tmp_path / name, save) for name in ("ours.ptyd", "other.ptyd"))
+    folder, foreign = (next(tmp_path.glob(f"{path.stem}.*/")) for path in (ours, other))
+    shutil.rmtree(folder)
+    for words in (("--parts", foreign), ("--parts", foreign, "--links"), ("--parts", foreign, "--drop")):
+        done = command("repair", ours, tmp_path / "m.ptyd", *words)
+        assert done.returncode == 1 and not (tmp_path / "m.ptyd").exists()
+        assert f"is a part of another run, {foreign.name}; expected one of {folder.name}" in done.stderr
+    foreign.rename(folder)          # under the right name
+    assert f"is a part of another run, {foreign.name}" in next(problems(ours))
+    with pytest.raises(SourceError, match="is a part of another run"):
+        PtydFile(ours)
+
+
+def test_parts_that_were_exchanged_are_not_taken(tmp_path):
+    path = prepared(tmp_path / "s.ptyd", "link")
+    folder = next(tmp_path.glob("s.*/"))
+    (folder / "000000.h5").rename(folder / "x")
+    (folder / "000001.h5").rename(folder / "000000.h5")
+    (folder / "x").rename(folder / "000001.h5")
+    assert list(problems(path)) == ["chunk 0: indices are not 0 to 3, but 4 to 7: in the wrong place?",
+                                    "chunk 1: indices are not 4 to 7, but 0 to 3: in the wrong place?"]
+    with pytest.raises(SourceError, match="chunk 0: indices are not 0 to 3"):
+        merge(path, tmp_path / "m.ptyd")
+    assert len(merge(path, tmp_path / "m.ptyd", drop=True)) == 2
+    assert read_ptyd(tmp_path / "m.ptyd")["frame_ids"].tolist() == [8, 9]
+
+
+def test_one_lost_part_is_one_problem_and_the_count(tmp_path):
+    path = prepared(tmp_path / "s.ptyd", "link")
+    (next(tmp_path.glob("s.*/")) / "000001.h5").unlink()
+    first, count = problems(path)
+    assert first.startswith("chunk 1: its part") and "num_frames is 10" in count
+
+
+def test_parts_in_the_working_directory_are_not_taken(tmp_path, monkeypatch):
+    """HDF5 would."""
+    (tmp_path / "scan").mkdir()
+    path = prepared(tmp_path / "scan" / "s.ptyd", "link")
+    shutil.move(next((tmp_path / "scan").glob("s.*/")), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with h5py.File(path) as file:
+        assert file["chunks"].get("0") is not None
+    with pytest.raises(SourceError, match="none of its 3 chunks is there yet"):
+        PtydFile(path)
+    assert "chunks 0 to 2: not there" in next(problems(path))
+
+
+@pytest.mark.parametrize("options, words", [
+    (("--parts", "elsewhere", "--links"), "elsewhere is not in .*links must not lead out of the folder of m.ptyd"),
+    (("--parts", "below", "--links"), "chunks 0 to 2: not there: still being written, interrupted .* or elsewhere"),
+    (("--links",), "--links needs --parts"),
+    (("--parts", "below", "--links", "--drop"), "it cannot drop chunks")])
+def test_links_that_cannot_be_mended(tmp_path, options, words):
+    path = prepared(tmp_path / "s.ptyd", "link")
+    (tmp_path / "below").mkdir()
+    (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
+    options = [{"below": tmp_path / "below", "elsewhere": tmp_path.parent / "elsewhere"}.get(o, o) for o in options]
+    done = command("repair", path, tmp_path / "m.ptyd", *options)
+    assert done.returncode in (1, 2) and re.search(words, done.stderr), done.stderr
+    assert not (tmp_path / "m.ptyd").exists()

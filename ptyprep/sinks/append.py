@@ -10,12 +10,10 @@ class Append(Link):
 
     HDF5 cannot grow one file safely: a crash can take finished chunks with it.
     """
+    grows = False
 
-    def _begin(self, meta, info, chunks):
+    def _show(self, meta, info, tell):
         pass        # no main file before the end
-
-    def _count(self, frames, size):
-        return None     # is not needed
 
     def _close(self, meta, info):
         finished = self.parts.finished()

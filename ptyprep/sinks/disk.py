@@ -1,6 +1,7 @@
 """What changes the disk: files get their name when they are whole, flushed and then renamed."""
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class writing:
     def __exit__(self, kind, err, trace):
         if isinstance(err, FileExistsError):
             raise OutputError(f"{self.path} exists: something else has made it meanwhile") from err
-        if isinstance(err, OSError) and not isinstance(err, OutputError):
-            why = os.strerror(err.errno) if err.errno else str(err)
-            raise OutputError(f"{self.path} cannot be written: {why}") from err
+        told = re.search(r"errno = (\d+)", str(err))        # by HDF5, in an OSError or, when it closes, a RuntimeError
+        if isinstance(err, OSError) and not isinstance(err, OutputError) or isinstance(err, RuntimeError) and told:
+            number = int(told[1]) if told else err.errno
+            raise OutputError(f"{self.path} cannot be written: {os.strerror(number) if number else err}") from err

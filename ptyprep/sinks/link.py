@@ -1,11 +1,12 @@
 """`link`: a main file whose chunks are links to part files; it can be read while it grows."""
+from concurrent import futures
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ptyprep import h5rw
-from ptyprep.errors import OutputError
+from ptyprep.codec import in_background
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 
@@ -14,61 +15,77 @@ class Link:
     """Save mode `link`: all links are made with the first part, and others appear in order under a polling reader.
 
     The main file comes when part 0 is there, because PtyPy cannot open it before, and is never opened for writing:
-    a last one with the true count replaces it at the end. Masks are per frame in every chunk, because nobody knows
-    yet whether all will be equal.
+    another takes its place where more frames come than were foreseen, and a last one with the true count. Masks are
+    per frame in every chunk, because nobody knows yet whether all will be equal.
     """
+    grows = True        # a reader may follow it
 
     def __init__(self, output, comm, *, overwrite=False, resume=False):
         self.output, self.comm = Path(output), comm
         self.may = {"overwrite": overwrite, "resume": resume}
         self.parts = Parts(self.output)
         self.encoder = None
-        self.published = False          # by this run, under the output's name
-
-    def refuse(self, inputs):
-        """Raise OutputError, before any work, where such an output must not be made; `inputs` are read."""
-        self.comm.from_root(lambda: self.parts.refuse(inputs, **self.may))
+        self._pending = None            # the chunk that is being written, a Future
+        self.told = None                # (frames, links) by the main file that this run has put there
 
     def ready(self, fingerprint, info, encoder):
-        """How far an earlier run came that is continued: {"chunk", "frames", "points", "bad", "blind"}.
+        """How far an earlier run came that is continued, as in `parts.FRESH`.
 
-        fingerprint, info : functions that root calls: {name: text} that must not differ, and what /info will hold,
-            which is tried out now rather than after the work
+        fingerprint, info : functions that root calls: {name: text} that must not differ, given that of the earlier
+            run or None; and what /info will hold, which is tried out now rather than after the work
         encoder : how frames are compressed
         """
         self.encoder = encoder
 
         def ready():
             h5rw.check("info", info())
-            return self.parts.ready(fingerprint(), encoder, **self.may)
+            return self.parts.ready(fingerprint, encoder, **self.may)
         return self.comm.from_root(ready)
 
-    def write(self, batch, meta, info, size):
-        """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them.
+    def write(self, batch, meta, info, size, *, wait=True):
+        """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
+        it does the next chunk can be prepared, unless it is to `wait`: then a failure is heard of with that one.
 
-        meta : as known so far; info : function that root calls; size : how many frames are asked for in each chunk
+        meta : as known so far, num_frames being the most that will come; info : function that root calls
+        size : how many frames are asked for in each chunk
         """
-        folder = self.comm.from_root(lambda: self._prepare(meta, size))
+        folder = self.comm.from_root(self._prepare, size)
         with self.comm.together(f"compressing chunk {batch.chunk}"):
             data, weights = self.encoder.encode(batch.data), encode_masks(batch.weight)
         fill = self._store(batch, folder, data, weights)
         columns = [self.comm.rows_to_root(column) for column in (batch.index, batch.frame, batch.position)]
-        self.comm.from_root(lambda: self._write(batch, fill, columns, meta, info, size))
+        self.comm.from_root(self._hand_over, wait, batch, fill, columns, meta, info, size)
 
     def close(self, meta, info):
         """End the scan with the true meta and info."""
-        self.comm.from_root(lambda: self._close(meta, info()))
+        def close():
+            self._wait()
+            self._close(meta, info())
+        self.comm.from_root(close)
 
     def abandon(self):
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
         if self.comm.is_root and self.parts.folder is not None:
+            if self._pending is not None:
+                futures.wait([self._pending])
             if self.parts.finished():
                 self.parts.release()
             else:
                 self.parts.remove()
 
-    def _prepare(self, meta, size):
-        self._count(meta["num_frames"], size)
+    def _hand_over(self, wait, *job):
+        self._wait()
+        self._pending = in_background(self._write, *job)
+        if wait:
+            self._wait()
+
+    def _wait(self):
+        """Until the chunk before is written; raises what went wrong with it."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def _prepare(self, size):
         self.parts.begin(size)
         return self.parts.folder
 
@@ -84,6 +101,8 @@ class Link:
 
     def _gather(self, pieces):
         """The compressed pieces of all ranks, on root."""
+        if self.comm.size == 1:
+            return pieces
         sizes = self.comm.rows_to_root(np.array([len(p) for p in pieces], np.int64))
         flat = self.comm.rows_to_root(np.frombuffer(b"".join(pieces), np.uint8))
         if not self.comm.is_root:
@@ -92,19 +111,19 @@ class Link:
         return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
     def _write(self, batch, fill, columns, meta, info, size):
-        self.parts.write(batch, fill, *columns)
-        if not self.published:
-            self._begin(meta, info(), self._count(meta["num_frames"], size))
+        frames = meta["num_frames"]
+        tell = frames, max(-(-frames // size), batch.chunk + 1)
+        if self.told not in (None, tell):       # more come than were foreseen: readers hear of it before they are there
+            self._show(meta, info(), tell)
+        self.parts.write(batch, fill, *columns, told=frames)
+        if self.told is None:
+            self._show(meta, info(), tell)
 
-    def _count(self, frames, size):
-        """How many chunks there will be."""
-        if frames is None:
-            raise OutputError(f"{self.output}: save='link' makes its links first and must know how many frames come; "
-                              f"set num_frames, or save='append'")
-        return -(-frames // size)
-
-    def _begin(self, meta, info, chunks):
-        self._publish(meta, info, chunks, replace=self.parts.replaces or self.parts.made_output())
+    def _show(self, meta, info, tell):
+        """A main file with links to so many parts."""
+        replace = self.told is not None or self.parts.replaces or self.parts.made_output()
+        self._publish(meta, info, tell[1], replace=replace)
+        self.told = tell
         self.parts.remove_others()
 
     def _close(self, meta, info):
@@ -116,7 +135,6 @@ class Link:
             for n in range(count):
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
         publish(self.parts.write_main(meta, info, links), self.output, replace=replace)
-        self.published = True
 
 
 def encode_masks(masks):

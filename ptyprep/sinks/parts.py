@@ -28,10 +28,10 @@ from ptyprep.sinks.disk import publish, remove, step, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
-RUN = "run"                        # root attribute of a main file: the folder of the run that made it
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
-FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0}
+FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
+         "position": None}
 
 
 class Parts:
@@ -45,48 +45,17 @@ class Parts:
         self.folder = self.encoder = self.fingerprint = self._dtype = self._size = None
         self.replaces = False           # whether the output may replace another
 
-    def refuse(self, inputs, *, overwrite, resume):
-        """Raise OutputError where such an output must not be made: nothing is overwritten unasked, nothing but
-        prepared files at all, nothing that is read (`inputs`), and nothing that another process is writing."""
-        folder = self.output.parent
-        if not folder.is_dir():
-            raise OutputError(f"{self.output}: the folder {folder} does not exist; make it first")
-        if self.output.is_dir():
-            raise OutputError(f"{self.output} is a folder; name a .ptyd file")
-        if self.output.exists():
-            for path in inputs:
-                if path.exists() and self.output.samefile(path):
-                    raise OutputError(f"{self.output} is the file that is read; name another output")
-            if overwrite and not _is_prepared(self.output):
-                raise OutputError(f"{self.output} is no prepared file, and overwrite replaces nothing else; remove it "
-                                  f"yourself, or name another output")
-        left = unfinished(self.output)
-        for run in left:
-            if who := _writer(run):
-                raise OutputError(f"{self.output} is being prepared right now by {who}, in {run.name}; wait for it, or "
-                                  f"name another output")
-        if overwrite or resume and left:
-            return
-        if resume and self.output.exists():
-            raise OutputError(f"{self.output} is finished; there is nothing to resume. Set overwrite to make it again")
-        if self.output.exists():
-            raise OutputError(f"{self.output} exists; choose another name, or set overwrite to replace it")
-        if left:
-            done = len(list(left[-1].glob("*.h5")))
-            raise OutputError(f"{self.output}: an interrupted preparation of it is in {left[-1].name} ({done} finished "
-                              f"chunks); set resume to continue it, or overwrite to start again")
-
     def ready(self, fingerprint, encoder, *, overwrite, resume):
         """Find the run to continue, or none: how far it came, as in `FRESH`. Nothing is written yet.
 
         Raises OutputError for what `refuse` says, when the output is one of the files that are read, and when what
         would be resumed differs, with the differences.
         """
-        self.fingerprint, self.encoder, self.replaces = fingerprint, encoder, overwrite
-        read = [Path(told[len("source "):]) for told in fingerprint if told.startswith("source ")]
-        self.refuse(read, overwrite=overwrite, resume=resume)
+        self.fingerprint, self.encoder, self.replaces = fingerprint(None), encoder, overwrite
+        read = [Path(told[len("source "):]) for told in self.fingerprint if told.startswith("source ")]
+        refuse(self.output, read, overwrite=overwrite, resume=resume)
         left = unfinished(self.output)
-        return self._continue(left[-1]) if resume and left else FRESH
+        return self._continue(left[-1], fingerprint) if resume and left else FRESH
 
     def begin(self, size):
         """Make the folder of a new run with `size` frames in a chunk, if there is none; hold its lock from now on."""
@@ -112,8 +81,11 @@ class Parts:
     def path(self, number):
         return self.folder / f"{number:06d}.h5"
 
-    def write(self, batch, fill, index, frame, position):
-        """Write one part, whole: `fill(part)` puts data and weights into it, the columns are of all its rows."""
+    def write(self, batch, fill, index, frame, position, told):
+        """Write one part, whole: `fill(part)` puts data and weights into it, the columns are of all its rows.
+
+        told : the number of frames that readers are told from now on
+        """
         dtype = batch.data.dtype
         if self._dtype is not None and self._dtype != dtype:
             raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self._dtype}: "
@@ -122,10 +94,11 @@ class Parts:
         temporary = path.with_suffix(".tmp")
         with writing(path), h5py.File(temporary, "w") as part:
             h5rw.stamp(part)
+            part.attrs[h5rw.RUN] = self.folder.name
             fill(part)
             write_columns(part, {"indices": index, "frame_ids": frame, "positions": position})
         self._log({"chunk": batch.chunk, "frames": len(index), "points": batch.points.stop, "bad": batch.bad,
-                   "blind": batch.blind})
+                   "blind": batch.blind, "blank": 0 if len(batch.points) else len(index), "told": told})
         publish(temporary, path)
 
     def write_main(self, meta, info, chunks):
@@ -136,7 +109,7 @@ class Parts:
         """Whether the file under the output's name is of this run."""
         try:
             with h5py.File(self.output, "r", locking=False) as main:
-                return main.attrs.get(RUN) == self.folder.name
+                return main.attrs.get(h5rw.RUN) == self.folder.name
         except OSError:
             return False
 
@@ -155,7 +128,7 @@ class Parts:
     def remove_others(self):
         """Remove the folders of other runs towards this output, which it replaces."""
         for folder in runs(self.output):
-            if folder != self.folder:
+            if folder != self.folder and not _writer(folder):
                 remove(folder)
 
     def release(self):
@@ -163,9 +136,10 @@ class Parts:
         if self.folder in _held:
             os.close(_held.pop(self.folder))
 
-    def _continue(self, folder):
+    def _continue(self, folder, fingerprint):
         state = _state(folder / RUN_FILE)
-        before, now = state["fingerprint"], self.fingerprint
+        before = state["fingerprint"]
+        now = fingerprint(before)
         differ = [f"{k}: was {before.get(k, 'absent')}, is {now.get(k, 'absent')}"
                   for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)
                   # a run that stopped at its first bad frame may go on without it
@@ -177,14 +151,16 @@ class Parts:
         _lock(folder)
         for stray in folder.glob("*.tmp"):
             stray.unlink()
-        finished = self.finished()
+        finished, last = self.finished(), None
         if finished:
             with h5py.File(finished[-1], "r") as part:
-                self._dtype = part["data"].dtype
+                self._dtype, last = part["data"].dtype, part["positions"][-1]
         lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
         lines = [lines[n] for n in range(len(finished))]
         return {"chunk": len(finished), "frames": sum(line["frames"] for line in lines),
                 "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
+                "blank": sum(line["blank"] for line in lines),
+                "told": lines[-1]["told"] if lines else None, "dtype": self._dtype, "position": last,
                 "bad": [tuple(b) for line in lines for b in line["bad"]]}
 
     def _say(self, **state):
@@ -239,6 +215,47 @@ def write_columns(group, columns):
         dataset = group.create_dataset(name, data=values)
         dataset.attrs["type"] = "arraylist" if name == "indices" else "array"
         dataset.attrs[CHECKSUM] = np.uint32(isal_zlib.crc32(np.ascontiguousarray(values)))
+
+
+def refuse(output, inputs, *, overwrite, resume):
+    """Raise OutputError where such an output must not be made: nothing is overwritten unasked, nothing but
+    prepared files at all, nothing that is read (`inputs`), and nothing that another process is writing."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"{output}: the folder {folder} does not exist; make it first")
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder; name a .ptyd file")
+    if output.exists():
+        for path in inputs:
+            if path.exists() and output.samefile(path):
+                raise OutputError(f"{output} is the file that is read; name another output")
+        if overwrite and not _is_prepared(output):
+            raise OutputError(f"{output} is no prepared file, and overwrite replaces nothing else; remove it yourself, "
+                              f"or name another output")
+    if output.is_symlink() and not output.exists():
+        raise OutputError(f"{output} is a link to {os.readlink(output)}, which is not there; remove it, or name "
+                          f"another output")
+    left = unfinished(output)
+    for run in left:
+        if who := _writer(run):
+            raise OutputError(f"{output} is being prepared right now by {who}, in {run.name}; wait for it, or name "
+                              f"another output")
+    if overwrite or resume and left:
+        return
+    if resume and output.exists():
+        raise OutputError(f"{output} is finished; there is nothing to resume. Set overwrite to make it again")
+    if output.exists() and not left:
+        raise OutputError(f"{output} exists; choose another name, or set overwrite (--overwrite) to replace it")
+    if left:
+        done = len(list(left[-1].glob("*.h5")))
+        raise OutputError(f"{output}: an interrupted preparation of it is in {left[-1].name} ({done} finished chunks); "
+                          f"set resume (--resume) to continue it, or overwrite (--overwrite) to start again")
+
+
+def interrupted(output):
+    """The fingerprint of the run that `resume` would continue; empty where there is none."""
+    left = unfinished(output)
+    return _state(left[-1] / RUN_FILE)["fingerprint"] if left else {}
 
 
 def runs(output):
@@ -309,7 +326,7 @@ def write_main(temporary, meta, info, chunks, run=""):
     try:
         with writing(temporary), h5py.File(temporary, "w") as main:
             h5rw.stamp(main)
-            main.attrs[RUN] = run
+            main.attrs[h5rw.RUN] = run
             group = main.create_group("chunks")
             group.attrs["type"] = "dict"
             chunks(group)

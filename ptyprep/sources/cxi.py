@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, open_hdf5, read_dataset, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar
 
 HC = 1.98644586e-25         # J m
 KEV = 1.602176634e-16       # J
@@ -19,19 +19,19 @@ class CxiFile(Hdf5Stack):
     """
 
     def __init__(self, path, key=None):
-        with open_hdf5(path) as file:
+        with reading(path, "a CXI file") as file:
             key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), None)
             if key is None:
                 raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}")
         super().__init__(path, key)
-        with open_hdf5(path) as file:
+        with reading(path, "a CXI file") as file:
             self._read_geometry(file)
 
     @classmethod
     def understands(cls, path):
         if not is_hdf5(path):
             return False
-        with open_hdf5(path) as file:
+        with reading(path, "a CXI file") as file:
             return "entry_1" in file and ("cxi_version" in file or any(k in file for k in FRAMES))
 
     def _read_geometry(self, file):
@@ -59,7 +59,7 @@ class CxiFile(Hdf5Stack):
         corner = file.get(f"{detector}/corner_position")
         if isinstance(corner, h5py.Dataset) and corner.size == 3 and self.slow is not None and "psize" in self.recorded:
             # where the corner of the first pixel is, seen from the optical axis
-            y, x = (-(np.ravel(read_dataset(corner)) @ axis) / p - 0.5 for axis, p in
+            y, x = (-(np.ravel(read_numbers(corner)) @ axis) / p - 0.5 for axis, p in
                     zip((self.slow, self.fast), self.recorded["psize"]))
             self.recorded["center"] = (float(y), float(x))
 
@@ -70,7 +70,7 @@ class CxiFile(Hdf5Stack):
             if isinstance(node, h5py.Dataset):
                 if node.ndim == 2 and 3 in node.shape:
                     # CXI 1.6 says (n, 3); older writers have rows x, y, z. For n = 3 the newer one is taken.
-                    return np.asarray(read_dataset(node) if node.shape[1] == 3 else read_dataset(node).T, float)
+                    return read_numbers(node) if node.shape[1] == 3 else read_numbers(node).T
                 raise SourceError(f"{self.path}: {key} has shape {node.shape}, expected (n, 3) or (3, n)")
         return None
 
@@ -78,7 +78,7 @@ class CxiFile(Hdf5Stack):
         """(fast, slow) from `basis_vectors`: slow is the first vector, fast the second."""
         if not isinstance(node, h5py.Dataset):
             return None, None
-        vectors = np.asarray(read_dataset(node), float)
+        vectors = read_numbers(node)
         if vectors.shape == (3, 2):
             vectors = vectors.T
         if vectors.shape != (2, 3) or not np.isfinite(vectors).all() or not np.linalg.norm(vectors, axis=1).all():

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, open_hdf5, pieces_of, read_dataset, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, pieces_of, read_dataset, reading, scalar
 from ptyprep.units import metres
 
 DETECTOR = "entry/instrument/detector"
@@ -32,7 +32,7 @@ class DectrisMaster(Hdf5Stack):
     def __init__(self, path):
         self.path = Path(path)
         self.recorded, self.notes = {}, []
-        with open_hdf5(path) as file:
+        with reading(path, "a DECTRIS master file") as file:
             self._find_frames(file)
             self._read_geometry(file)
 
@@ -40,7 +40,7 @@ class DectrisMaster(Hdf5Stack):
     def understands(cls, path):
         if not is_hdf5(path):
             return False
-        with open_hdf5(path) as file:
+        with reading(path, "a DECTRIS master file") as file:
             data = file.get("entry/data")
             return SPECIFIC in file and bool(_data_names(data))
 

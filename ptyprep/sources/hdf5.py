@@ -4,7 +4,9 @@ One dataset is one piece; a master file with links has a piece for each linked f
 dataset has one for each of its sources. So everything is read the same way, a missing file is known
 before it is needed, and neither a virtual dataset nor a chunk that was never written answers with zeros.
 """
+import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,11 +15,14 @@ import h5py
 import numpy as np
 
 from ptyprep import codec
-from ptyprep.errors import SourceError
+from ptyprep.buffers import empty
+from ptyprep.errors import PtyprepError, SourceError
 
 FILTER_PACKAGES = {32001: "hdf5plugin (Blosc)", 32004: "hdf5plugin (LZ4)", 32008: "hdf5plugin (bitshuffle)",
                    32015: "hdf5plugin (Zstandard)", 32026: "hdf5plugin (Blosc2)"}
-_lock = threading.Lock()
+RUN = 16                    # frames that h5py reads at a time
+LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
+_lock, _own = threading.Lock(), threading.local()
 
 
 def open_hdf5(path):
@@ -42,6 +47,26 @@ def open_hdf5(path):
         if not is_hdf5(path):
             raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)") from err
         raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {_reason(err)}") from err
+
+
+@contextmanager
+def reading(path, what="this file"):
+    """An open HDF5 file whose structure is read: what is not laid out as `what` should be is a SourceError.
+
+    Not for frames: an error there may mean one frame only.
+    """
+    with open_hdf5(path) as file:
+        try:
+            yield file
+        except PtyprepError:
+            raise
+        except MemoryError as err:
+            raise SourceError(f"{path}: what it declares does not fit into memory ({err}): is it damaged?") from err
+        except OSError as err:
+            raise SourceError(f"{path}: cannot be read: {_reason(err)}") from err
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
+            raise SourceError(f"{path}: not laid out as {what} should be ({type(err).__name__}: {_reason(err)}); "
+                              f"ptyprep show, or h5dump -n, lists what is in it") from err
 
 
 def is_hdf5(path):
@@ -125,6 +150,14 @@ def read_dataset(dataset):
     raise SourceError(f"{where} was never written, or not all of it")
 
 
+def read_numbers(dataset):
+    """`read_dataset` as floats. Raises SourceError for what is not real numbers, which NumPy would cut down to some."""
+    values = read_dataset(dataset)
+    if np.asarray(values).dtype.kind not in "biuf":
+        raise SourceError(f"{dataset.file.filename}: {dataset.name} is {dataset.dtype}; expected real numbers")
+    return np.asarray(values, float)
+
+
 def _decoded_all(dataset, code):
     out, (*high, wide) = np.empty(dataset.shape, dataset.dtype), dataset.chunks
     rows = int(np.prod(high))
@@ -136,8 +169,11 @@ def _decoded_all(dataset, code):
 
 
 def _refuse_unsafe_sources(dataset):
-    """HDF5 reads a small virtual dataset: with zeros where a source is absent, by its plug-ins where one is packed."""
+    """HDF5 reads a small virtual dataset: with zeros where a source is absent, by its plug-ins where one is packed.
+
+    A source of another shape than was mapped ends the process (HDF5 2.0)."""
     folder, where = Path(dataset.file.filename).parent, f"{dataset.file.filename}: {dataset.name}"
+    mapped = 0
     for source in dataset.virtual_sources():
         name = dataset.file.filename if source.file_name == "." else folder / source.file_name
         with open_hdf5(name) as file:
@@ -145,6 +181,16 @@ def _refuse_unsafe_sources(dataset):
             if part.is_virtual or _own_filter(part) is not None or not _all_written(part):
                 raise SourceError(f"{where} joins {source.dset_name} of {name}, which is virtual, packed or not "
                                   f"written; give that dataset itself")
+            space = source.src_space        # of which HDF5 stores as much as was selected
+            least = () if space.get_select_type() == h5py.h5s.SEL_ALL else space.get_simple_extent_dims()
+            fits = (len(least) == part.ndim and all(n <= m for n, m in zip(least, part.shape)) if least else
+                    part.size == source.vspace.get_select_npoints())
+            if not fits:
+                raise SourceError(f"{where} joins {least or 'all'} of {source.dset_name} of {name}, which has shape "
+                                  f"{part.shape}")
+        mapped += source.vspace.get_select_npoints()
+    if mapped < dataset.size:
+        raise SourceError(f"{where} joins datasets that fill {mapped} of its {dataset.size} numbers")
 
 
 def _all_written(dataset):
@@ -168,19 +214,43 @@ def _own_filter(dataset):
     return code
 
 
-def _decoded(dataset, code, corner, rows, wide, first, last):
+def _decoded(dataset, code, corner, rows, wide, first, last, handle=None):
     """The bytes of rows `first` to `last` (excluded) of a chunk that has `rows` rows of `wide` numbers.
 
     Raises codec.DamagedChunk. The chunk has to be there: of another one HDF5 tells no size.
     """
     size = dataset.dtype.itemsize
-    with _lock:
-        skipped, chunk = dataset.id.read_direct_chunk(corner)
+    skipped, chunk = _stored(dataset, corner, handle)
     if not skipped & 1:
         return codec.decode_rows(chunk, code, rows, wide * size, first, last, size)
     if len(chunk) != rows * wide * size:
         raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
-    return np.frombuffer(chunk, np.uint8)[first * wide * size:last * wide * size]
+    return np.frombuffer(bytes(chunk), np.uint8)[first * wide * size:last * wide * size]
+
+
+def _handle_of(dataset):
+    """The file descriptor of a dataset's file, where the places that HDF5 tells are places in it; else None."""
+    file = dataset.file
+    return file.id.get_vfd_handle() if file.driver == "sec2" and not file.userblock_size else None
+
+
+def _stored(dataset, corner, handle):
+    """(filters that were skipped, the bytes of a chunk as they lie in the file); with a handle outside HDF5's lock.
+
+    The bytes are valid until this thread asks for the next chunk.
+    """
+    with _lock:
+        if handle is None:
+            return dataset.id.read_direct_chunk(corner)
+        info = dataset.id.get_chunk_info_by_coord(corner)
+    if info.byte_offset + info.size > os.fstat(handle).st_size:     # before room is made for it
+        raise codec.DamagedChunk(f"its {info.size} bytes reach beyond the end of the file")
+    if len(getattr(_own, "buffer", b"")) < info.size:
+        _own.buffer = bytearray(info.size)
+    chunk = memoryview(_own.buffer)[:info.size]
+    if os.preadv(handle, [chunk], info.byte_offset) != info.size:
+        raise codec.DamagedChunk("the file ends before it does")
+    return info.filter_mask, chunk
 
 
 def _link(file, key):
@@ -232,7 +302,7 @@ class Hdf5Stack:
     def __init__(self, path, key=None):
         self.path = Path(path)
         self.recorded, self.notes = {}, []
-        with open_hdf5(path) as file:
+        with reading(path, "a stack of frames") as file:
             self._set_pieces(file, self._only_stack(file) if key is None else key)
 
     @classmethod
@@ -240,8 +310,11 @@ class Hdf5Stack:
         """A stack put together from pieces of the same kind of number."""
         stack = object.__new__(Hdf5Stack)
         stack.path, stack.recorded, stack.notes, stack.grid = Path(path), {}, [], None
-        with open_hdf5(pieces[0].path) as file:
-            stack._finish(pieces, shape, dataset_in(file, pieces[0].key).dtype)
+        there = next((piece for piece in pieces if not piece.missing), None)
+        if there is None:
+            raise SourceError(f"{path}: {pieces[0].missing}")
+        with open_hdf5(there.path) as file:
+            stack._finish(pieces, shape, dataset_in(file, there.key).dtype)
         return stack
 
     def _only_stack(self, file):
@@ -262,6 +335,9 @@ class Hdf5Stack:
         self._finish(pieces_of(dataset), (dataset.size // (h * w), h, w), dataset.dtype)
 
     def _finish(self, pieces, shape, dtype):
+        if shape[1] * shape[2] > LARGEST:
+            raise SourceError(f"{self.path}: it declares frames of {shape[1]} x {shape[2]} pixels, more than any "
+                              f"detector has; the header is damaged, or these are no frames")
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
         self.files = list(dict.fromkeys([self.path] + [p.path for p in pieces if not p.missing]))
 
@@ -284,7 +360,7 @@ class Hdf5Stack:
         indices = np.asarray(indices, int)
         h, w = self.shape[1:]
         rows, cols = window or (slice(0, h), slice(0, w))
-        out = np.empty((len(indices), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        out = empty((len(indices), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
         filled = np.zeros(len(indices), int)
         for piece in self.pieces:
             where, frames = piece.places(indices)
@@ -295,9 +371,9 @@ class Hdf5Stack:
                 continue
             if piece.missing:
                 raise SourceError(f"{piece.path}: frame {indices[where[0]]} of the scan: {piece.missing}")
-            part = self._read_piece(piece, frames, slice(r0 - piece.row, r1 - piece.row),
-                                    slice(c0 - piece.col, c1 - piece.col), indices[where])
-            out[where, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start] = part
+            target = out[:, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start]
+            part = slice(r0 - piece.row, r1 - piece.row), slice(c0 - piece.col, c1 - piece.col)
+            self._read_piece(piece, frames, *part, indices[where], target, where)
             filled[where] += (r1 - r0) * (c1 - c0)
         if len(indices) and filled.min() < out[0].size:
             bad = indices[filled.argmin()]
@@ -322,7 +398,8 @@ class Hdf5Stack:
         name = {codec.BITSHUFFLE: "bitshuffle-LZ4", codec.LZ4: "LZ4"}[code]
         return f"compressed chunks ({name}), only the blocks that hold the region"
 
-    def _read_piece(self, piece, frames, rows, cols, numbers):
+    def _read_piece(self, piece, frames, rows, cols, numbers, out, where):
+        """Read frames of a piece into out[where]; `numbers` they have in the scan."""
         with open_hdf5(piece.path) as file:
             dataset = dataset_in(file, piece.key)
             if dataset.shape[-2:] != (piece.shape or self.shape[1:]):
@@ -331,9 +408,10 @@ class Hdf5Stack:
             code = _own_filter(dataset)
             try:
                 unwritten = _unwritten(dataset, frames, rows, cols)
+                if unwritten is None and code is None:
+                    return _plain(dataset, frames, rows, cols, out, where)
                 if unwritten is None:
-                    return (_plain(dataset, frames, rows, cols) if code is None else
-                            self._decode(piece, dataset, code, frames, rows, cols, numbers))
+                    return self._decode(piece, dataset, code, frames, rows, cols, numbers, out, where)
             except SourceError:
                 raise
             except (OSError, RuntimeError) as err:
@@ -341,23 +419,25 @@ class Hdf5Stack:
                                   f"be read: {_filter_hint(dataset) or _reason(err)}") from err
             raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[unwritten]} of the scan was never written")
 
-    def _decode(self, piece, dataset, code, frames, rows, cols, numbers):
-        """Read compressed chunks and decode the wanted rows of each, in threads."""
+    def _decode(self, piece, dataset, code, frames, rows, cols, numbers, out, where):
+        """Read compressed chunks and decode the wanted rows of each into out[where], in threads."""
         *layer, high, wide = dataset.chunks     # a layer is () in an image, (n,) in a stack, (rows, cols) in a raster
-        deep = int(np.prod(layer))
-        out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        deep, handle = int(np.prod(layer)), _handle_of(dataset)
         layers, place_in_layer = _layers(frames, dataset.shape[:-2], layer)
-        jobs = [(corner, r, c) for corner in dict.fromkeys(layers) for r, c in _tiles(dataset, rows, cols)]
+        held = {}           # which of the frames each layer of chunks holds
+        for i, corner in enumerate(layers):
+            held.setdefault(corner, []).append(i)
+        jobs = [(corner, r, c) for corner in held for r, c in _tiles(dataset, rows, cols)]
 
         def decode(job):
             corner, r, c = job
-            mine = np.array([i for i, of in enumerate(layers) if of == corner])
+            mine = np.array(held[corner])
             inside = place_in_layer[mine]
             r0, r1 = max(rows.start - r * high, 0), min(rows.stop - r * high, high)
             c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
             first, last = inside.min() * high + r0, inside.max() * high + r1
             try:
-                flat = _decoded(dataset, code, (*corner, r * high, c * wide), deep * high, wide, first, last)
+                flat = _decoded(dataset, code, (*corner, r * high, c * wide), deep * high, wide, first, last, handle)
             except codec.DamagedChunk as err:
                 raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan is damaged: "
                                   f"{err}") from err
@@ -366,12 +446,11 @@ class Hdf5Stack:
                                   f"read: {_reason(err)}") from err
             block = flat.view(dataset.dtype).reshape(-1, wide)[:, c0:c1]
             top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
-            for place, frame in zip(mine, inside):
+            for place, frame in zip(where[mine], inside):
                 at = frame * high + r0 - first
                 out[place, top:top + r1 - r0, left:left + c1 - c0] = block[at:at + r1 - r0]
 
         codec.in_threads(decode, jobs, self.threads)
-        return out
 
 
 def _layers(frames, shape, layer):
@@ -404,21 +483,20 @@ def _unwritten(dataset, frames, rows, cols):
     return None
 
 
-def _plain(dataset, frames, rows, cols):
-    """Through h5py, in runs of consecutive frames."""
-    out = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), dataset.dtype)
+def _plain(dataset, frames, rows, cols, out, where):
+    """Through h5py into out[where], in runs of consecutive frames of at most `RUN`."""
     if dataset.ndim == 2:
-        out[:] = dataset[rows, cols]
-        return out
+        out[where] = dataset[rows, cols]
+        return
     if dataset.ndim == 4:
-        for i, (r, c) in enumerate(zip(*np.divmod(frames, dataset.shape[1]))):
-            dataset.read_direct(out, np.s_[r, c, rows, cols], np.s_[i])
-        return out
-    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+        for place, r, c in zip(where, *np.divmod(frames, dataset.shape[1])):
+            out[place] = dataset[r, c, rows, cols]
+        return
+    breaks = np.flatnonzero((np.diff(frames) != 1) | (np.diff(where) != 1)) + 1
     for lo, hi in zip([0, *breaks], [*breaks, len(frames)]):
-        if hi > lo:
-            dataset.read_direct(out, np.s_[frames[lo]:frames[hi - 1] + 1, rows, cols], np.s_[lo:hi])
-    return out
+        for start in range(lo, hi, RUN):
+            stop = min(start + RUN, hi)
+            out[where[start]:where[stop - 1] + 1] = dataset[frames[start]:frames[stop - 1] + 1, rows, cols]
 
 
 def pieces_of(dataset, start=0):

@@ -1,11 +1,54 @@
 """Prepared scans: `.ptyd` files, ours and PtyPy's."""
+from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ptyprep import h5rw
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, open_hdf5, pieces_of, read_dataset
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
+
+
+def part_of(file, number, parts=None, *, moved=False):
+    """Where a chunk of an open `.ptyd` is: its part file, or the file itself; None where it is not there.
+
+    parts : folder to look in as well, and alone where the parts were `moved`
+
+    HDF5 would also look in the folder in which the program runs, and take what has the same name there.
+    Raises SourceError for a link that leads out of the folder of the main file.
+    """
+    link = file["chunks"].get(str(number), getlink=True)
+    if not isinstance(link, h5py.ExternalLink):
+        return None if link is None or file["chunks"].get(str(number)) is None else Path(file.filename)
+    name, folder = Path(link.filename), Path(file.filename).parent
+    if ".." in name.parts or name.is_absolute() and not name.is_relative_to(folder.absolute()):
+        raise SourceError(f"its link leads out of the folder, to {name}; it is not followed")
+    places = [] if moved else [folder / name]
+    places += [Path(parts) / name.name, Path(parts) / name] if parts else []
+    return next((place for place in places if place.exists()), None)
+
+
+@contextmanager
+def open_chunk(file, number, parts=None, *, moved=False):
+    """A chunk of an open `.ptyd`; see `part_of`.
+
+    Raises SourceError where it is not there, or of another run than the main file.
+    """
+    path = part_of(file, number, parts, moved=moved)
+    link = file["chunks"].get(str(number), getlink=True)
+    if path is None:
+        where = f"its part {link.filename} is" if isinstance(link, h5py.ExternalLink) else "it is"
+        raise SourceError(f"{where} not there" + (f", nor in {parts}" if parts else ""))
+    with reading(path, "a part of a .ptyd file") as part:
+        if isinstance(link, h5py.ExternalLink):
+            runs = [h5rw.text_of(of.attrs.get(h5rw.RUN)) for of in (file, part)]
+            if all(runs) and runs[0] != runs[1]:
+                raise SourceError(f"{path} is a part of another run, {runs[1]}; expected one of {runs[0]}")
+        node = part[link.path if isinstance(link, h5py.ExternalLink) else f"chunks/{number}"]
+        if not isinstance(node, h5py.Group):
+            raise SourceError("it is no group")
+        yield node
 
 
 class PtydFile(Hdf5Stack):
@@ -23,51 +66,50 @@ class PtydFile(Hdf5Stack):
         self.path = Path(path)
         self.recorded, self.notes, self.saturation = {}, [], None
         self._weights = []
-        with open_hdf5(path) as file:
+        with reading(path, "a .ptyd file") as file:
             if "chunks" not in file or "meta" not in file:
                 raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
                                   f"found {', '.join(file) or 'nothing'}")
             self.meta = h5rw.read(file["meta"], read_dataset)
             axis = file.get("info/axis")        # ours: meta/center is the whole pixel that holds it
-            self.axis = None if axis is None else tuple(float(a) for a in np.ravel(h5rw.read(axis, read_dataset)))
-            self._read_chunks(file["chunks"])
-        self._read_meta()
+            self.axis = None if axis is None else tuple(map(float, np.ravel(read_numbers(axis))))
+            self._read_chunks(file)
+            self._read_meta()
 
     @classmethod
     def understands(cls, path):
         if not is_hdf5(path):
             return False
-        with open_hdf5(path) as file:
+        with reading(path, "a .ptyd file") as file:
             return "chunks" in file and "meta" in file
 
-    def _read_chunks(self, chunks):
-        numbers = sorted(int(k) for k in chunks if k.isdigit())
+    def _read_chunks(self, file):
+        numbers = sorted(int(k) for k in file["chunks"] if k.isdigit())
         if not numbers:
             raise SourceError(f"{self.path}: no chunk in it; the scan was not prepared, or is not yet")
         pieces, positions, ids, start, shape, dtype = [], [], [], 0, None, None
         absent = []
         for number in numbers:
-            chunk = chunks.get(str(number))
-            if chunk is None:
+            if part_of(file, number) is None:
                 absent.append(number)
                 continue
             if absent:
                 raise SourceError(f"{self.path}: chunk {absent[0]} is missing, though chunk {number} is there: "
                                   f"its part file is lost")
-            if "data" not in chunk:
-                raise SourceError(f"{self.path}: chunk {number} has no data; it holds {', '.join(chunk) or 'nothing'}")
-            data = chunk["data"]
-            if data.ndim != 3 or (shape and (data.shape[1:] != shape or data.dtype != dtype)):
-                raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected "
-                                  f"{dtype} frames of {shape}")
-            shape, dtype = data.shape[1:], data.dtype
-            count = len(data)
-            pieces += pieces_of(data, start)
-            if "weights" in chunk:
-                self._weights += pieces_of(chunk["weights"], start)
-            if "positions" in chunk:
-                positions.append(np.asarray(read_dataset(chunk["positions"]), float))
-            ids.append(read_dataset(chunk["frame_ids"]) if "frame_ids" in chunk else np.arange(start, start + count))
+            with open_chunk(file, number) as chunk:
+                data = self._stack_in(chunk, number, shape, dtype)
+                shape, dtype, count = data.shape[1:], data.dtype, len(data)
+                pieces += pieces_of(data, start)
+                if "weights" in chunk:
+                    weights = chunk["weights"]
+                    if weights.shape != data.shape or weights.dtype.kind not in "biuf":
+                        raise SourceError(f"{self.path}: chunk {number} has weights of {weights.dtype} "
+                                          f"{weights.shape}, expected numbers {data.shape}")
+                    self._weights += pieces_of(weights, start)
+                if "positions" in chunk:
+                    positions.append(read_numbers(chunk["positions"]))
+                ids.append(read_dataset(chunk["frame_ids"]) if "frame_ids" in chunk else
+                           np.arange(start, start + count))
             start += count
         self.chunks = len(ids)
         self.planned = len(numbers)
@@ -76,7 +118,7 @@ class PtydFile(Hdf5Stack):
         self.there = start
         self.positions = np.concatenate(positions) if sum(map(len, positions)) == start else None
         # all chunks but the last have as many frames as the first
-        frames = self.meta.get("num_frames") or start + len(absent) * len(ids[0])
+        frames = self._frames_told() or start + len(absent) * len(ids[0])
         if frames > start:
             reason = f"{self.path}: {start} of the {frames} planned frames are there, the parts with the others are not"
             lost = Piece(self.path, f"chunks/{absent[0] if absent else len(numbers)}", start, frames - start,
@@ -89,17 +131,46 @@ class PtydFile(Hdf5Stack):
         self.grid = None
         self._finish(pieces, (len(self.frame_ids), *shape), dtype)
 
+    def _stack_in(self, chunk, number, shape, dtype):
+        """The frames of a chunk, which are as those before: `dtype` and `shape`, None for the first."""
+        if "data" not in chunk:
+            raise SourceError(f"{self.path}: chunk {number} has no data; it holds {', '.join(chunk) or 'nothing'}")
+        data = chunk["data"]
+        if data.ndim != 3 or data.dtype.kind not in "biuf" or shape and (data.shape[1:], data.dtype) != (shape, dtype):
+            raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected " + (
+                f"{dtype} frames of {shape}" if shape else "frames (n, h, w) of real numbers"))
+        return data
+
+    def _frames_told(self):
+        """What meta/num_frames says; None where it is not there."""
+        told = self.meta.get("num_frames")
+        if told is None:
+            return None
+        if np.size(told) != 1 or not np.isreal(told) or not 0 <= told < 2**40 or int(told) != told:
+            raise SourceError(f"{self.path}: meta/num_frames is {told!r}; expected a whole number")
+        return int(told)
+
+    def _numbers(self, name, size):
+        """So many numbers in meta, or one for all of them; None, with a note, where they are no numbers that can be."""
+        value = self.meta.get(name)
+        if value is None or isinstance(value, str):     # PtyPy keeps names of centres
+            return None
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf" and array.size in (1, size) and np.isfinite(array).all():
+            if name == "center" or (array > 0).all():
+                return tuple(map(float, np.broadcast_to(array.ravel(), size)))
+        self.notes.append(f"meta/{name} is {value!r} and counts as not recorded")
+        return None
+
     def _read_meta(self):
         h, w = self.shape[1:]
         for name in ("energy", "distance"):
-            if self.meta.get(name):
-                self.recorded[name] = float(self.meta[name])
-        if self.meta.get("psize") is not None:
-            self.recorded["psize"] = tuple(float(p) for p in np.broadcast_to(self.meta["psize"], 2))
-        if self.axis is not None:
-            self.recorded["center"] = self.axis
-        elif self.meta.get("center") is not None and not isinstance(self.meta["center"], str):
-            self.recorded["center"] = tuple(float(c) for c in np.broadcast_to(self.meta["center"], 2))
+            if value := self._numbers(name, 1):
+                self.recorded[name] = value[0]
+        if psize := self._numbers("psize", 2):
+            self.recorded["psize"] = psize
+        if center := self.axis or self._numbers("center", 2):
+            self.recorded["center"] = center
         common = self.meta.get("weight2d")
         if np.shape(common) == (h, w):
             self.mask = np.asarray(common) > 0

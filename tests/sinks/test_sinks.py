@@ -417,23 +417,6 @@ def test_a_folder_that_is_moved_as_a_whole_still_opens(tmp_path, monkeypatch):
     assert np.array_equal(joined(chunks, "data"), FRAMES)
 
 
-def test_link_must_know_how_many_frames_come(tmp_path):
-    class Endless(Scan):
-        """Nobody knows when it ends."""
-
-        def load_positions(self):
-            return None
-
-        def check(self, frames, start):
-            return frames, None
-
-        def load(self, indices):
-            return FRAMES[list(indices)], PLACES[list(indices)], None
-    with pytest.raises(OutputError, match="must know how many frames come; set num_frames, or save='append'"):
-        prepare(tmp_path / "s.ptyd", "link", Endless)
-    assert names(tmp_path) == []
-
-
 def test_outputs_that_cannot_be(tmp_path):
     (tmp_path / "folder.ptyd").mkdir()
     (tmp_path / "file").touch()
@@ -499,6 +482,30 @@ def test_link_grows_under_a_reader_that_polls(tmp_path):
     assert np.array_equal(joined(chunks, "data"), FRAMES)
     run = json.loads(next(tmp_path.glob("s.*/run.json")).read_text())
     assert run["finished"] and not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.glob(".*"))
+
+
+def test_two_that_began_in_the_same_instant_do_not_take_from_each_other(tmp_path):
+    """Both looked before either had begun: the first to end has the output, and the other hears of it."""
+    scan = Scan(dfile=tmp_path / "s.ptyd", save="merge").initialize()       # it has looked, and not begun
+    other = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+        import sys, time
+        sys.path.insert(0, sys.argv[1])
+        from test_sinks import Scan
+        scan = Scan(dfile=sys.argv[2], save="merge").initialize()
+        for batch in scan.batches(4):
+            print(batch.chunk, flush=True)
+            sys.stdin.readline()
+        """), str(Path(__file__).parent), str(tmp_path / "s.ptyd")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "0\n"
+        for _ in scan.batches(4):
+            pass
+        _, err = other.communicate("\n" * 9, timeout=60)
+    finally:
+        other.kill()
+    assert other.returncode == 1 and "s.ptyd exists: something else has made it meanwhile" in err, err
+    assert np.array_equal(joined(read_as_ptypy(tmp_path / "s.ptyd")[1], "data"), FRAMES)
 
 
 def test_append_shows_nothing_before_the_end(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from ptyprep_recipes.moonflower import Moonflower
 from ptyprep_recipes.ptyd import Ptyd
 
+from ptyprep import PtyScan
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.frame import Window
 from ptyprep.sources import PtydFile, layout_of
@@ -156,6 +157,28 @@ def test_damage_beside_the_frames_ends_no_process(tmp_path, key):
         node.id.write_direct_chunk((0, 0), chunk[:16] + b"\xff" * (len(chunk) - 16))
     with pytest.raises(SourceError, match=f"p.ptyd: /{key} is damaged"):
         PtydFile(path)
+
+
+def test_a_lost_file_of_the_first_rank_costs_its_frames_alone(tmp_path):
+    frames = np.arange(7 * 64, dtype="u2").reshape(7, 8, 8)
+
+    class Scan(PtyScan):
+        """Seven frames."""
+
+        def load_geometry(self):
+            return {"energy": 7.0, "distance": 2.0, "psize": 75e-6, "center": (4, 4)}
+
+        def load_positions(self):
+            return np.zeros((7, 2))
+
+        def load(self, indices):
+            return frames[list(indices)]
+    for _ in Scan(dfile=tmp_path / "s.ptyd", save="virtual").initialize().batches(3):
+        pass
+    next(tmp_path.glob("s.*/000000.rank0000.h5")).unlink()
+    scan = Ptyd(source=tmp_path / "s.ptyd", bad_frames="drop").initialize()
+    assert [batch.frame.tolist() for batch in scan.batches(4)] == [[3], [4, 5, 6]]
+    assert [frame for frame, _ in scan.bad] == [0, 1, 2]
 
 
 def test_chunks_of_different_frames_are_refused(tmp_path):

@@ -1,12 +1,14 @@
 """Read a .ptyd with PtyPy's own PtydScan: read.py FILE.ptyd OUT.npz [--frames N] [--patience SECONDS].
 
 For any interpreter that has PtyPy 0.9; needs nothing of ptyprep. Asks for N frames at a time, as an engine
-does, until the end of the scan, and stores what came: index, data, position and mask of each frame, and the meta.
+does, until the end of the scan, and stores what came: index, data, position and mask of each frame, the meta, and in
+waits how often it was told to wait. A file that is not there yet is waited for.
 """
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import ptypy.utils
@@ -15,10 +17,11 @@ from ptypy.core.data import EOS, WAIT, PtydScan
 META = ("energy", "distance", "psize", "center", "shape", "num_frames")
 
 
-def packages(scan, frames, patience):
+def packages(scan, frames, patience, waits):
     """The scan's packages, one by one; gives up after `patience` seconds without a new one."""
     last = time.monotonic()
     while (package := scan.auto(frames)) is not EOS:
+        waits.append(package is WAIT)
         if package is not WAIT:
             last = time.monotonic()
             yield package
@@ -35,12 +38,15 @@ def main():
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--patience", type=float, default=5)
     args = parser.parse_args()
+    deadline = time.monotonic() + args.patience
+    while not Path(args.file).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     scan = PtydScan(ptypy.utils.Param(dfile=args.file))
     scan.initialize()
-    frames = []
-    for package in packages(scan, args.frames, args.patience):
+    frames, waits = [], []
+    for package in packages(scan, args.frames, args.patience, waits):
         frames += package["iterable"]
-    np.savez(args.out, **{key: package["common"][key] for key in META},
+    np.savez(args.out, waits=waits.count(True), **{key: package["common"][key] for key in META},
              **{key: np.array([frame[key] for frame in frames]) for key in ("index", "data", "position", "mask")})
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from ptyprep_recipes.moonflower import Moonflower, diffract, illumination, scan_positions
 
+from ptyprep.testing import launch
+
 HERE = Path(__file__).parent
 HOW = ("needs PtyPy 0.9 (academic licence, https://github.com/ptycho/ptypy): install it in this environment, or in "
        "another one and set PTYPREP_PTYPY_PYTHON=/path/to/that/bin/python")
@@ -96,6 +98,54 @@ def test_ptypy_reads_the_scan_that_was_simulated(recipe, save, ptypy, tmp_path):
     assert (read["energy"], read["distance"], read["num_frames"]) == (8, 3, 23)
     assert read["psize"].tolist() == [1e-4, 2e-4]
     assert read["shape"].tolist() == [64, 64] and read["center"].tolist() == [32, 32]
+
+
+GROWING = '''
+import time
+import numpy as np
+from ptyprep import Par, PtyScan
+
+class Growing(PtyScan):
+    """Frames that come one by one, 23 of them, a tenth of a second apart."""
+    energy, distance, psize, center = Par(7.0), Par(2.0), Par(75e-6), Par("fftshift")
+    planned: int | None = Par(None, doc="Positions that are known before.")
+    def load_positions(self):
+        return None if self.p.planned is None else np.arange(self.p.planned)[:, None] * [1e-7, -2e-7]
+    def check(self, frames, start):
+        self.began = getattr(self, "began", time.monotonic())
+        there = min(int((time.monotonic() - self.began) / 0.1), 23)
+        return min(frames, there - start), there == 23
+    def load(self, indices):
+        frames = np.random.default_rng(8).poisson(9, (23, 32, 32)).astype("u2")
+        frames[4, 2, 2] = 2**16 - 1
+        places = None if self.p.planned else np.array(indices)[:, None] * [1e-7, -2e-7]
+        return frames[list(indices)], places, None
+'''
+
+
+@pytest.mark.parametrize("count, options", [
+    (23, ("--planned", "23")), (31, ("--planned", "31", "--finish", "blank")),
+    (40, ("--max_frames", "40", "--finish", "blank"))])
+@pytest.mark.parametrize("save", ["link", "virtual"])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
+def test_ptypy_reads_a_scan_while_it_is_written(ranks, save, count, options, ptypy, tmp_path):
+    """From the first part to the end: each frame once, in order, and blank ones where it waits for more."""
+    (tmp_path / "growing.py").write_text(GROWING)
+    job = subprocess.Popen(launch(ranks, "-m", "ptyprep", "prepare", "growing.py", "-o", "s.ptyd", "--save", save,
+                                  "--frames_per_chunk", "3", *options), cwd=tmp_path, stderr=subprocess.PIPE)
+    try:
+        read = ptypy("read", tmp_path / "s.ptyd", "--frames", "4")
+        assert job.wait(timeout=30) == 0, job.stderr.read()
+    finally:
+        job.kill()
+        job.communicate()
+    frames = np.random.default_rng(8).poisson(9, (23, 32, 32))
+    frames[4, 2, 2] = 2**16 - 1
+    assert read["waits"] > 3, "it was all there at once"
+    assert read["index"].tolist() == list(range(count)) and read["num_frames"] == count
+    assert np.array_equal(read["data"][:23], frames) and not read["data"][23:].any()
+    assert np.array_equal(read["mask"][:23] > 0, frames != 2**16 - 1) and not read["mask"][23:].any()
+    assert np.array_equal(read["position"][:23], np.arange(23)[:, None] * [1e-7, -2e-7])
 
 
 # --- reconstruction ---------------------------------------------------------------------------------

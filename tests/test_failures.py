@@ -1,0 +1,293 @@
+"""What fails on one rank, or below us, ends the whole job with a word about it, and what was finished stays."""
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptyprep import Par, PtyScan
+from ptyprep.errors import OutputError, RecipeError
+from ptyprep.sinks import SINKS, disk
+from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
+from ptyprep.verify import problems
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "mpi"))
+import failing  # noqa: E402
+
+RECIPE = '''
+import os
+import numpy as np
+from ptyprep import Par, PtyScan
+
+class Noise(PtyScan):
+    """Forty frames that hardly compress."""
+    energy, distance, psize, center = Par(7.0), Par(2.0), Par(75e-6), Par("fftshift")
+    def load_positions(self):
+        return np.arange(80.0).reshape(40, 2) * 1e-7
+    def load(self, indices):
+        return np.stack([np.random.default_rng(i).integers(0, 60000, (128, 128)).astype("u2") for i in indices])
+'''
+exec(RECIPE)                # noqa: S102  the class, for the tests that need no other process
+Noise = globals()["Noise"]
+PREPARE = ("-m", "ptyprep", "prepare", "noise.py", "-o", "out/s.ptyd", "--frames_per_chunk", "4", "--compression",
+           "none")
+MESSAGE = {"raises": "ValueError: bad luck", "leaves": "SystemExit: enough", "is stopped": "KeyboardInterrupt: stop",
+           "has no memory": "MemoryError: Unable to allocate"}
+IGNORED = ("post_initialize", "close")      # whose answer nobody looks at
+
+
+# --- hooks --------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory):
+    return tmp_path_factory.mktemp("failing")
+
+
+@pytest.fixture(scope="module")
+def heard(where):
+    """What each of three ranks heard in each case of mpi/failing.py."""
+    assert mpirun(), "make test installs one"
+    job = run_on_ranks(3, HERE / "mpi" / "failing.py", where, timeout=120)
+    assert job.returncode == 0, job.stderr
+    return [json.loads((where / f"{rank}.json").read_text()) for rank in range(3)]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("how", failing.WAYS)
+@pytest.mark.parametrize("rank", range(3))
+@pytest.mark.parametrize("hook", failing.HOOKS)
+def test_a_hook_that_fails_on_one_rank_fails_on_all_with_its_rank_and_reason(heard, hook, rank, how):
+    if hook == "check" and rank:
+        assert f"{hook} on {rank}: {how}" not in heard[0]       # root alone is asked
+        return
+    told = [of_rank[f"{hook} on {rank}: {how}"] for of_rank in heard]
+    if how in MESSAGE:
+        assert told[rank].startswith(MESSAGE[how])
+        others = [text for r, text in enumerate(told) if r != rank]
+        assert all(text.startswith("PeerError: ") and f"rank {rank}: {MESSAGE[how]}" in text for text in others)
+    elif hook in IGNORED:
+        assert told == ["all is well"] * 3
+    else:
+        assert all(text.startswith(("RecipeError", "PeerError", "AttributeError: Can't pickle")) for text in told), told
+        assert all(f"rank {rank}" in text or hook in text or "pickle" in text for text in told)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", range(3))
+@pytest.mark.parametrize("mode", SINKS)
+def test_a_disk_that_fails_on_one_rank_fails_on_all(heard, mode, rank):
+    told = [of_rank[f"{mode} on {rank}"] for of_rank in heard]
+    assert "No space left on device" in told[rank]
+    assert all(f"rank {rank}: O" in text for r, text in enumerate(told) if r != rank), told
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name, words", [
+    ("Center", r"load_geometry\(\) must answer the same on every rank: rank 0 got center: \(4, 4\), "
+               r"rank 1 center: \(5, 4"),
+    ("Energy", r"load_geometry\(\) must answer the same .*rank 0 got energy: 7.0, rank 1 energy: -1.0"),
+    ("Common", r"load_common\(\) must answer the same on every rank: rank 0 got , rank 1 1: 2, a: 3"),
+    ("Positions", r"load_positions\(\) must answer the same .*rank 0 got float64 \(5, 2\) .*rank 2 float64 \(4, 2\)"),
+    ("Missing", "raw.h5: no such file")])
+def test_ranks_that_see_different_things_are_told(heard, name, words):
+    for of_rank in heard:
+        assert re.search(words, of_rank[name]), of_rank[name]
+
+
+@pytest.mark.mpi
+def test_the_ranks_are_still_together_after_all_that(heard):
+    assert [of_rank["after all that"] for of_rank in heard] == ["all is well"] * 3
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name, ranks", [("good", 3), ("part0", 2), ("part1", 1)])
+def test_a_part_of_the_ranks_can_have_a_scan_of_its_own(heard, where, name, ranks):
+    got = read_ptyd(where / f"{name}.ptyd")
+    assert np.array_equal(got["data"][:, 0, 0], range(5)) and got["frame_ids"].tolist() == list(range(5))
+    assert len(list(where.glob(f"{name}.*/000000.rank*.h5"))) == ranks
+
+
+@pytest.mark.mpi
+def test_a_rank_that_runs_out_of_memory_ends_the_job(tmp_path):
+    assert mpirun(), "make test installs one"
+    (tmp_path / "noise.py").write_text(RECIPE + '''
+        if self.comm.rank == 1 and 13 in indices:
+            import resource
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+            return np.ones((len(indices), 1 << 14, 1 << 14))
+'''.replace("        if", "    def correct(self, raw, weights, common):\n        if", 1).replace("13 in indices",
+                                                                                        "self._taken == 12").replace(
+        "len(indices)", "len(raw)") + "        return raw, weights\n")
+    (tmp_path / "out").mkdir()
+    began = time.monotonic()
+    job = run_on_ranks(3, *PREPARE, timeout=60, cwd=tmp_path)
+    assert job.returncode != 0 and time.monotonic() - began < 20
+    told = [line for line in job.stderr.splitlines() if line.startswith("ptyprep: ")]
+    assert len(told) == 1 and "rank 1: " in told[0] and "MemoryError" in told[0], job.stderr
+    assert len(list((tmp_path / "out").glob("s.*/0000??.h5"))) == 3       # those before it
+
+
+@pytest.mark.mpi
+def test_three_ranks_without_a_working_mpi4py_are_refused(tmp_path):
+    """Each would be alone and write the same output."""
+    assert mpirun(), "make test installs one"
+    (tmp_path / "noise.py").write_text(RECIPE)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "broken" / "mpi4py").mkdir(parents=True)
+    (tmp_path / "broken" / "mpi4py" / "__init__.py").write_text("raise ImportError('libmpi.so.40: cannot open it')")
+    job = run_on_ranks(3, *PREPARE, timeout=60, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "broken")})
+    told = [line for line in job.stderr.splitlines() if line.startswith("ptyprep: ")]
+    assert job.returncode != 0 and len(told) == 1, job.stderr
+    assert "the launcher started 3 ranks, but mpi4py does not work here (libmpi.so.40: cannot open it)" in told[0]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# --- disks --------------------------------------------------------------------------------------------
+
+def whole():
+    return np.stack([np.random.default_rng(i).integers(0, 60000, (128, 128)).astype("u2") for i in range(40)])
+
+
+def prepare(folder, mode, *options, limit=None):
+    """The command line in a process of its own, whose files may have at most `limit` bytes."""
+    def set_limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    (folder / "noise.py").write_text(RECIPE)
+    return subprocess.run([sys.executable, *PREPARE, "--save", mode, *options], cwd=folder, capture_output=True,
+                          text=True, timeout=60, check=False, preexec_fn=set_limit if limit else None)
+
+
+def check_failure(job, folder, words):
+    """One message that says what and why, nothing under the output's name that is not whole, all parts whole."""
+    assert job.returncode == 1 and "Traceback" not in job.stderr, job.stderr
+    told = [line for line in job.stderr.splitlines() if line.startswith("ptyprep: ")]
+    assert len(told) == 1 and words in told[0] and "s." in told[0], job.stderr
+    frames, parts = whole(), sorted(folder.glob("out/s.*/0000??.h5"))
+    for path in parts:
+        n = 4 * int(path.stem)
+        assert np.array_equal(read_part(path), frames[n:n + 4])
+    if (folder / "out" / "s.ptyd").exists():
+        assert len(parts) > 0
+    return len(parts)
+
+
+def read_part(path):
+    import h5py
+    with h5py.File(path) as part:
+        return part["data"][()]
+
+
+def check_resumed(folder, mode):
+    job = prepare(folder, mode, "--resume")
+    assert job.returncode == 0, job.stderr
+    assert np.array_equal(read_ptyd(folder / "out" / "s.ptyd")["data"], whole())
+    assert list(problems(folder / "out" / "s.ptyd")) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with a file system of 700 kB under `out`: five parts of 131 kB and a little."""
+    (tmp_path / "out").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", tmp_path / "out"],
+                             capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a small file system here ({mounted.stderr.strip()}); "
+                    f"test_a_file_that_may_not_grow does the same with a limit of the kernel")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path / "out"], check=True)
+
+
+@pytest.mark.parametrize("mode", SINKS)
+def test_a_full_disk_keeps_what_was_finished(small_disk, mode):
+    finished = check_failure(prepare(small_disk, mode), small_disk, "No space left on device")
+    assert 2 <= finished <= 5
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk / "out"], check=True)
+    check_resumed(small_disk, mode)
+
+
+def test_a_disk_that_is_read_only_is_refused(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk / "out"], check=True)
+    job = prepare(small_disk, "link")
+    assert check_failure(job, small_disk, "s.ptyd cannot be written: Read-only file system") == 0
+
+
+@pytest.mark.parametrize("mode", SINKS)
+@pytest.mark.parametrize("limit", [100_000, 400_000])
+def test_a_file_that_may_not_grow_keeps_what_was_finished(tmp_path, mode, limit):
+    """Parts have 131 kB: no part is written with the first limit, and none but the last file fails with the other."""
+    (tmp_path / "out").mkdir()
+    job = prepare(tmp_path, mode, limit=limit)
+    if limit > 200_000 and mode in ("link", "virtual"):
+        assert job.returncode == 0, job.stderr      # has no large file
+        return
+    finished = check_failure(job, tmp_path, "File too large")
+    assert finished == (0 if limit < 200_000 else 10)
+    if finished:
+        check_resumed(tmp_path, mode)
+    else:
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", SINKS)
+def test_a_folder_that_vanishes_is_an_error_that_says_so(tmp_path, mode):
+    class Gone(Noise):
+        """Its output's folder is taken away."""
+
+        def load(self, indices):
+            while 8 in indices and (tmp_path / "out").exists():     # the chunk before is still being written there
+                shutil.rmtree(tmp_path / "out", ignore_errors=True)
+            return super().load(indices)
+    (tmp_path / "out").mkdir()
+    scan = Gone(dfile=tmp_path / "out" / "s.ptyd", save=mode).initialize()
+    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+        for _ in scan.batches(4):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
+def test_what_the_file_system_says_is_passed_on_and_can_be_resumed(tmp_path, monkeypatch, number):
+    def step(what):
+        if what == "flush 000002.h5":
+            raise OSError(number, os.strerror(number))
+    scan = Noise(dfile=tmp_path / "s.ptyd").initialize()
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"s.*000002.h5 cannot be written: "
+                                                                          f"{os.strerror(number)}"):
+        patch.setattr(disk, "step", step)
+        for _ in scan.batches(4):
+            pass
+    again = Noise(dfile=tmp_path / "s.ptyd", resume=True).initialize()
+    assert again.frames_done == 8
+    for _ in again.batches(4):
+        pass
+    assert np.array_equal(read_ptyd(tmp_path / "s.ptyd")["data"], whole())
+
+
+# --- recipes that answer what they should not ------------------------------------------------------------
+
+@pytest.mark.parametrize("hook, answer, words", [
+    ("check", 5, r"check\(.*\) returned 5; expected \(scan points that can be read, whether the scan ends there\)"),
+    ("check", ("many", None), r"check\(.*\) returned \('many', None\)"),
+    ("load", len, r"load\(\) returned builtin_function_or_method for .* scan points; expected arrays"),
+    ("load_common", [1, 2], r"load_common\(\) returned list; expected a dict"),
+    ("load_geometry", 7.0, r"load_geometry\(\) returned float; expected a dict"),
+    ("open", "raw.h5", r"open\(\) returned str; expected a FrameSource, such as open_frames gives, or None")])
+def test_a_hook_with_an_impossible_answer_is_named(hook, answer, words):
+    def wrong(self, *args):
+        return answer
+    wrong.__name__ = hook
+    kind = type("Odd", (PtyScan,), {"__doc__": "Odd.", "energy": Par(7.0), "distance": Par(2.0), "psize": Par(75e-6),
+                                    "center": Par("fftshift"), "load_positions": lambda self: np.zeros((3, 2)),
+                                    "load": lambda self, indices: np.ones((len(indices), 8, 8)),
+                                    hook: wrong})
+    with pytest.raises(RecipeError, match=words):
+        for _ in kind().initialize().batches(2):
+            pass
