@@ -8,6 +8,7 @@ block size in bytes, both big-endian, then blocks of an uint32 big-endian length
 fewer than eight left-over elements lie raw at the end. LZ4 (32004) has the same header and blocks;
 a block as long as its content is stored raw.
 """
+import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,6 +17,8 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
+from ptyprep import native
+
 try:
     from dectris.compression import decompress as fast_decompress
 except ImportError:         # the extra `fast`; NumPy and lz4 do the same, several times slower
@@ -23,7 +26,7 @@ except ImportError:         # the extra `fast`; NumPy and lz4 do the same, sever
 
 BITSHUFFLE, LZ4, DEFLATE, SHUFFLE = 32008, 32004, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
-_HEADER = struct.Struct(">QI")
+_HEADER, _LENGTH = struct.Struct(">QI"), struct.Struct(">I")
 
 
 class DamagedChunk(ValueError):
@@ -32,7 +35,17 @@ class DamagedChunk(ValueError):
 
 @cache
 def _pool(threads):
+    """The threads that work; that of one is for what is written in the background."""
     return ThreadPoolExecutor(threads, thread_name_prefix="ptyprep")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)       # threads stay behind
+
+
+def in_background(fn, *args):
+    """`fn(*args)` in a thread of its own, one such call after the other: a Future."""
+    return _pool(1).submit(fn, *args)
 
 
 def in_threads(fn, items, threads):
@@ -64,7 +77,7 @@ def own_filter(dataset):
 def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
     """The bytes of rows `first` to `last` (excluded) of a compressed chunk.
 
-    chunk : bytes as they lie in the file
+    chunk : bytes as they lie in the file; a bytearray is written to, which saves a copy
     rows, row_bytes : the whole chunk has `rows` rows of `row_bytes` each
     itemsize : bytes of one number
 
@@ -86,36 +99,48 @@ def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
     blocks = -(-packed // block)
     lo = min(first * row_bytes // block, max(blocks - 1, 0))
     hi = min(-(-last * row_bytes // block), blocks)
-    at, begin, lengths = _HEADER.size, _HEADER.size, []
-    for i in range(hi):
-        if at + 4 > len(chunk):
-            raise DamagedChunk(f"it ends before block {i} of {blocks}")
-        length = int.from_bytes(chunk[at:at + 4], "big")
-        if i == lo:
-            begin = at
-        if i >= lo:
-            lengths.append(length)
-        at += 4 + length
-        if at > len(chunk):
-            raise DamagedChunk(f"block {i} of {blocks} reaches beyond its end")
+    at, starts = _HEADER.size, []
+    try:
+        for _ in range(hi):
+            starts.append(at)
+            at += 4 + _LENGTH.unpack_from(chunk, at)[0]
+    except struct.error:
+        if at <= len(chunk):
+            raise DamagedChunk(f"it ends before block {len(starts) - 1} of {blocks}") from None
+        starts.pop()
+    if at > len(chunk):
+        raise DamagedChunk(f"block {len(starts) - 1} of {blocks} reaches beyond its end")
+    begin = starts[lo] if hi > lo else at
     wants_tail = hi == blocks and tail
     if hi == blocks and at + tail != len(chunk):
         raise DamagedChunk(f"{len(chunk) - at - tail} bytes more than its blocks say")
     decoded_size = min(hi * block, packed) - lo * block + (tail if wants_tail else 0)
-    run = chunk[begin:at + tail] if wants_tail else chunk[begin:at]
-    decode = _decode_bitshuffle if code == BITSHUFFLE else _decode_lz4
-    decoded = decode(run, lengths, decoded_size, block, itemsize)
+    end = at + tail if wants_tail else at
+    if code == BITSHUFFLE and fast_decompress is not None:
+        decoded = _decode_fast(chunk, begin, end, decoded_size, block, itemsize)
+    else:
+        run, lengths = bytes(chunk[begin:end]), np.diff([*starts[lo:], at]) - 4
+        decode = _decode_bitshuffle if code == BITSHUFFLE else _decode_lz4
+        decoded = decode(run, lengths, decoded_size, block, itemsize)
     start = first * row_bytes - lo * block
     return decoded[start:start + (last - first) * row_bytes]
 
 
+def _decode_fast(chunk, begin, end, size, block, itemsize):
+    """The blocks from `begin` to `end` as a chunk of their own, with a header in place of what lies before them."""
+    header = _HEADER.pack(size, block)
+    if isinstance(chunk, bytes):
+        alone = header + chunk[begin:end]
+    else:
+        chunk[begin - _HEADER.size:begin] = header
+        alone = memoryview(chunk)[begin - _HEADER.size:end]
+    try:
+        return np.frombuffer(fast_decompress(alone, "bslz4", elem_size=itemsize), np.uint8)
+    except Exception as err:    # noqa: BLE001  the extension raises plain RuntimeError and ValueError
+        raise DamagedChunk(f"it does not decode ({err})") from err
+
+
 def _decode_bitshuffle(run, lengths, size, block, itemsize):
-    if fast_decompress is not None:
-        try:
-            decoded = fast_decompress(_HEADER.pack(size, block) + run, "bslz4", elem_size=itemsize)
-        except Exception as err:    # noqa: BLE001  the extension raises plain RuntimeError and ValueError
-            raise DamagedChunk(f"it does not decode ({err})") from err
-        return np.frombuffer(decoded, np.uint8)
     out, at, done = np.empty(size, np.uint8), 0, 0
     for i, (length, plain) in enumerate(_blocks(run, lengths, size - size % (8 * itemsize), block)):
         out[done:done + plain] = np.frombuffer(_lz4_block(run[at + 4:at + 4 + length], plain, i), np.uint8)
@@ -216,13 +241,18 @@ class Encoder:
         if self.how == "none":
             return frame.tobytes()
         if self.how == "portable":
-            shuffled = frame.reshape(-1).view(np.uint8).reshape(-1, frame.itemsize).T
-            return isal_zlib.compress(np.ascontiguousarray(shuffled), 1)
+            shuffled = native.shuffle(frame)
+            if shuffled is None:
+                shuffled = np.ascontiguousarray(frame.reshape(-1).view(np.uint8).reshape(-1, frame.itemsize).T)
+            return isal_zlib.compress(shuffled, 1)
         return _encode_bitshuffle(frame.reshape(-1))
 
 
 def _encode_bitshuffle(numbers, block=8192):
     import lz4.block
+    done = native.bitshuffle_lz4(numbers, block // numbers.itemsize)
+    if done is not None:
+        return _HEADER.pack(numbers.nbytes, block) + done
     packed, whole = [_HEADER.pack(numbers.nbytes, block)], len(numbers) - len(numbers) % 8
     for shuffled in _shuffled_blocks(numbers[:whole], block):
         content = lz4.block.compress(shuffled, store_size=False)

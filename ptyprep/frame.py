@@ -125,6 +125,12 @@ class FramePlan:
         y, x = ((i - (self.rebin - 1) / 2) / self.rebin for i in inside)
         return (x, y) if self.transpose else (y, x)
 
+    @property
+    def only_cuts(self):
+        """Whether a prepared frame is the window of the raw one as it is."""
+        turned = self.transpose or self.flipud or self.fliplr
+        return self.rebin == 1 and not self.mean and not turned and not any(map(any, self.padding))
+
     def psize(self, raw):
         """Pixel size (y, x) of a prepared frame from that of the raw detector, in the same unit."""
         y, x = (float(p) * self.rebin for p in raw)
@@ -144,10 +150,11 @@ class FramePlan:
             return np.dtype(f"{raw.kind}{4 if raw.itemsize < 4 else 8}")
         return np.dtype("u4") if raw.kind == "b" else raw
 
-    def apply(self, frames):
+    def apply(self, frames, out=None):
         """Prepared frames from the window of raw frames: pad with 0, rebin, orient.
 
         frames : (n, *window.shape)
+        out : where to put them, None for a new array
         Returns (n, *shape), C-contiguous, of dtype `dtype(frames.dtype)`. A sum beyond 64 bits
         stops at the largest value, the detector's mark for overflow.
         """
@@ -163,20 +170,22 @@ class FramePlan:
                     total[(total < before) & (part > 0)] = np.iinfo(total.dtype).max
                     total[(total > before) & (part < 0)] = np.iinfo(total.dtype).min
             padded = total / b**2 if self.mean else total
-        return self._orient(padded)
+        return self._orient(padded, out)
 
-    def apply_weight(self, weight):
+    def apply_weight(self, weight, out=None):
         """A prepared mask from the window of a raw one: True only where every part is good.
 
         weight : (..., *window.shape), anything above 0 is good
+        out : where to put it, None for a new array
         Returns bool (..., *shape); padded pixels are False.
         """
-        padded = self._pad(np.asarray(weight) > 0)
+        weight = np.asarray(weight)
+        padded = self._pad(weight if weight.dtype == bool else weight > 0)
         b = self.rebin
         good = padded[..., ::b, ::b]
         if b > 1:
             good = np.logical_and.reduce([padded[..., i::b, j::b] for i in range(b) for j in range(b)])
-        return self._orient(good)
+        return self._orient(good, out)
 
     def _pad(self, frames):
         if frames.shape[-2:] != self.window.shape:
@@ -185,14 +194,17 @@ class FramePlan:
             return frames
         return np.pad(frames, [(0, 0)] * (frames.ndim - 2) + list(self.padding))
 
-    def _orient(self, frames):
+    def _orient(self, frames, out):
         if self.transpose:
             frames = np.swapaxes(frames, -1, -2)
         if self.flipud:
             frames = frames[..., ::-1, :]
         if self.fliplr:
             frames = frames[..., ::-1]
-        return np.ascontiguousarray(frames)
+        if out is None:
+            return np.ascontiguousarray(frames)
+        out[...] = frames
+        return out
 
 
 def center_of(raw, center):

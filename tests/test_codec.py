@@ -150,6 +150,17 @@ def test_no_damage_ends_the_process(decoder, seed):
     assert raised > 400 and decoded > 100           # both happen, else nothing was tried
 
 
+@pytest.fixture(params=["native", "NumPy"])
+def encoder(request, monkeypatch):
+    """Both ways to shuffle: routines in C that come with hdf5plugin, and what is there without them."""
+    if request.param == "NumPy":
+        monkeypatch.setattr(codec.native, "_routine", lambda *_: None)
+    else:
+        assert codec.native.shuffle(np.zeros(8, "u2")) is not None, "hdf5plugin has it no more"
+        assert codec.native.bitshuffle_lz4(np.zeros(8, "u2"), 8) is not None, "hdf5plugin has it no more"
+
+
+@pytest.mark.usefixtures("encoder")
 @pytest.mark.parametrize("how", Encoder.choices)
 @pytest.mark.parametrize("dtype", [*DTYPES, "?"])
 @pytest.mark.parametrize("shape", [(4, 16, 24), (3, 5, 7), (1, 1, 1), (2, 130, 131)])

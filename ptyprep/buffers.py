@@ -1,0 +1,35 @@
+"""Large arrays whose memory is taken again: fresh memory costs the kernel more than decoding a frame into it."""
+import sys
+import threading
+
+import numpy as np
+
+SMALL, KEPT = 1 << 20, 4        # bytes below which NumPy does as well; how many pieces of memory wait to be taken again
+_kept, _lock = [], threading.Lock()
+
+
+def empty(shape, dtype):
+    """`np.empty`, in memory that an earlier array had, if nobody holds that or a view of it any more.
+
+    >>> a = empty((2, 1024, 1024), "u1"); where = a.ctypes.data; del a
+    >>> empty((1024, 1024), "u2").ctypes.data == where
+    True
+    """
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    with _lock:
+        for i in range(len(_kept)):
+            # held by the list and as this argument, and by every array that is a view of it
+            if size <= _kept[i].nbytes <= 2 * size and sys.getrefcount(_kept[i]) == 2:
+                memory = _kept[i]
+                break
+        else:
+            memory = np.empty(size, np.uint8)
+            unused = [i for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == 2]
+            for i in reversed(unused[:max(0, len(_kept) + 1 - KEPT)]):
+                del _kept[i]
+            if len(_kept) < KEPT:
+                _kept.append(memory)
+        return memory[:size].view(dtype).reshape(shape)

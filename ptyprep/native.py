@@ -1,0 +1,52 @@
+"""Shuffling in C: routines of the libraries that come with hdf5plugin, which release Python's lock.
+
+Only for encoding our own arrays; nothing that was read from a file passes through here. Where a library does not
+export a routine (another build of hdf5plugin), `codec` does the same in NumPy.
+"""
+import ctypes
+import os
+from functools import cache
+
+import numpy as np
+
+
+@cache
+def _routine(library, name, result, *arguments):
+    import hdf5plugin
+    try:
+        routine = getattr(ctypes.CDLL(os.path.join(hdf5plugin.PLUGIN_PATH, library)), name)
+    except (OSError, AttributeError):
+        return None
+    routine.restype, routine.argtypes = result, arguments
+    return routine
+
+
+def shuffle(numbers):
+    """The bytes of contiguous numbers, all first ones together, then all second ones …; None where it cannot be done.
+
+    blosc2_shuffle of C-Blosc2 (its public header blosc2.h).
+    """
+    routine = _routine("libh5blosc2.so", "blosc2_shuffle", ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
+                       ctypes.c_void_p, ctypes.c_void_p)
+    if routine is None or numbers.nbytes >= 1 << 31:
+        return None
+    out = np.empty(numbers.nbytes, np.uint8)
+    done = routine(numbers.itemsize, numbers.nbytes, numbers.ctypes.data, out.ctypes.data)
+    return out if done == numbers.nbytes else None
+
+
+def bitshuffle_lz4(numbers, block):
+    """The blocks of bitshuffle-LZ4 for contiguous numbers, without a header; None where it cannot be done.
+
+    block : numbers in a block, a multiple of 8
+
+    bshuf_compress_lz4 of bitshuffle (its public header bitshuffle.h).
+    """
+    sizes = [ctypes.c_size_t] * 3
+    bound = _routine("libh5bshuf.so", "bshuf_compress_lz4_bound", ctypes.c_size_t, *sizes)
+    routine = _routine("libh5bshuf.so", "bshuf_compress_lz4", ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, *sizes)
+    if bound is None or routine is None:
+        return None
+    out = np.empty(bound(numbers.size, numbers.itemsize, block), np.uint8)
+    done = routine(numbers.ctypes.data, out.ctypes.data, numbers.size, numbers.itemsize, block)
+    return out[:done].tobytes() if done >= 0 else None
