@@ -1,9 +1,12 @@
 """What changes the disk: files get their name when they are whole, flushed and then renamed."""
 import errno
+import io
 import os
-import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+
+import h5py
 
 from ptyprep.errors import OutputError
 
@@ -72,7 +75,40 @@ class writing:
     def __exit__(self, kind, err, trace):
         if isinstance(err, FileExistsError):
             raise OutputError(f"{self.path} exists: something else has made it meanwhile") from err
-        told = re.search(r"errno = (\d+)", str(err))        # by HDF5, in an OSError or, when it closes, a RuntimeError
-        if isinstance(err, OSError) and not isinstance(err, OutputError) or isinstance(err, RuntimeError) and told:
-            number = int(told[1]) if told else err.errno
-            raise OutputError(f"{self.path} cannot be written: {os.strerror(number) if number else err}") from err
+        if isinstance(err, OSError) and not isinstance(err, OutputError):
+            raise OutputError(f"{self.path} cannot be written: {os.strerror(err.errno) if err.errno else err}") from err
+
+
+@contextmanager
+def hdf5(path):
+    """A new HDF5 file to write into; raises the OSError of the first write that failed, at the latest at the end.
+
+    HDF5 must not hear of it: where the disk is full when it closes a file, it keeps that file half open, and some
+    versions crash.
+    """
+    with _Disk(path, "w+") as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file
+                disk.check()
+        finally:
+            disk.check()
+
+
+class _Disk(io.FileIO):
+    """The bytes of a file; after the first write that fails, all others are taken and dropped."""
+    failed = None
+
+    def write(self, data):
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self.failed is None and rest:
+                rest = rest[super().write(rest):]
+        except OSError as err:
+            self.failed = err
+        return size
+
+    def check(self):
+        if self.failed is not None:
+            raise self.failed

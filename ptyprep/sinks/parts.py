@@ -24,7 +24,7 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.codec import Encoder
 from ptyprep.errors import OutputError
-from ptyprep.sinks.disk import publish, remove, step, writing
+from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
@@ -92,7 +92,7 @@ class Parts:
                               f"a .ptyd holds one kind of number; make correct() return always the same")
         self._dtype, path = dtype, self.path(batch.chunk)
         temporary = path.with_suffix(".tmp")
-        with writing(path), h5py.File(temporary, "w") as part:
+        with writing(path), hdf5(temporary) as part:
             h5rw.stamp(part)
             part.attrs[h5rw.RUN] = self.folder.name
             fill(part)
@@ -324,7 +324,7 @@ def _is_prepared(path):
 def write_main(temporary, meta, info, chunks, run=""):
     """A main `.ptyd` file under a temporary name, which is returned: meta, info, and its chunks by `chunks(group)`."""
     try:
-        with writing(temporary), h5py.File(temporary, "w") as main:
+        with writing(temporary), hdf5(temporary) as main:
             h5rw.stamp(main)
             main.attrs[h5rw.RUN] = run
             group = main.create_group("chunks")

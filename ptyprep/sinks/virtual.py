@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 
 from ptyprep import h5rw
-from ptyprep.sinks.disk import publish, writing
+from ptyprep.sinks.disk import hdf5, publish, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import WEIGHTS, write_stack
 
@@ -22,7 +22,7 @@ class Virtual(Link):
             if len(batch):
                 path = folder / name
                 temporary = path.with_suffix(".tmp")
-                with writing(path), h5py.File(temporary, "w") as file:
+                with writing(path), hdf5(temporary) as file:
                     h5rw.stamp(file)
                     write_stack(file, "data", data, len(data), shape, dtype, self.encoder)
                     write_stack(file, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
