@@ -1,23 +1,21 @@
 """Compressed chunks: decoding that survives damage, and encoding in threads.
 
-HDF5 chunks of two formats are taken as they lie in the file and decoded here, outside HDF5's one lock
+HDF5 chunks of the usual formats are taken as they lie in the file and decoded here, outside HDF5's one lock
 and without its plug-ins: a damaged bitshuffle-LZ4 chunk ends a process that reads it through h5py.
 
-Formats: bitshuffle-LZ4 (HDF5 filter 32008) is an uint64 of the decoded size and an uint32 of the
-block size in bytes, both big-endian, then blocks of an uint32 big-endian length and that many bytes;
-fewer than eight left-over elements lie raw at the end. LZ4 (32004) has the same header and blocks;
-a block as long as its content is stored raw.
+Formats: deflate (HDF5 filter 1) is RFC 1950, after byte shuffle (2) or not. Bitshuffle-LZ4 (32008) is an uint64 of
+the decoded size and an uint32 of the block size in bytes, both big-endian, then blocks of an uint32 big-endian length
+and that many bytes; fewer than eight left-over elements lie raw at the end. LZ4 (32004) has the same header and
+blocks; a block as long as its content is stored raw.
 """
-import os
 import struct
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import h5py
 import numpy as np
 from isal import isal_zlib
 
 from ptyprep import native
+from ptyprep.threads import in_threads
 
 try:
     from dectris.compression import decompress as fast_decompress
@@ -33,45 +31,64 @@ class DamagedChunk(ValueError):
     """A compressed chunk does not decode, or its sizes are wrong."""
 
 
-@cache
-def _pool(threads):
-    """The threads that work; that of one is for what is written in the background."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="ptyprep")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)       # threads stay behind
-
-
-def in_background(fn, *args):
-    """`fn(*args)` in a thread of its own, one such call after the other: a Future."""
-    return _pool(1).submit(fn, *args)
-
-
-def in_threads(fn, items, threads):
-    """[fn(item) for item in items], in a pool of `threads`; the first failure is raised."""
-    items = list(items)
-    if threads < 2 or len(items) < 2:
-        return [fn(item) for item in items]
-    return list(_pool(threads).map(fn, items))
-
-
 def filters_of(dataset):
     """The numbers of a dataset's HDF5 filters, in the order in which they were applied."""
     plist = dataset.id.get_create_plist()
     return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
-def own_filter(dataset):
-    """The one filter of a chunked dataset that is decoded here: 32008 (with LZ4) or 32004; else None."""
-    if dataset.chunks is None:
-        return None
-    if len(filters_of(dataset)) != 1:
-        return None
-    code, _, options, _ = dataset.id.get_create_plist().get_filter(0)
-    if code == BITSHUFFLE and len(options) > 4 and options[4] == BITSHUFFLE_LZ4 or code == LZ4:
-        return code
-    return None
+def own_filters(dataset):
+    """The filters of a dataset where all of them are undone here, in the order in which they were applied; else None.
+
+    () for what is stored as it is.
+    """
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    for code, _, options, _ in filters:
+        if code == BITSHUFFLE and (len(options) < 5 or options[4] != BITSHUFFLE_LZ4):
+            return None
+        if code == SHUFFLE and options[:1] != (dataset.dtype.itemsize,):
+            return None
+    codes = tuple(code for code, *_ in filters)
+    return codes if codes in ((), (BITSHUFFLE,), (LZ4,), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE)) else None
+
+
+def decode(chunk, filters, skipped, rows, row_bytes, first, last, itemsize):
+    """The bytes of rows `first` to `last` (excluded) of a chunk as it lies in the file, as an array of bytes.
+
+    filters : as `own_filters` gives them; skipped : bit i is set where the i-th was not applied to this chunk
+    rows, row_bytes, itemsize, and what is raised : see `decode_rows`
+    """
+    filters = [code for i, code in enumerate(filters) if not skipped >> i & 1]
+    if filters and filters[0] in (BITSHUFFLE, LZ4):
+        return decode_rows(chunk, filters[0], rows, row_bytes, first, last, itemsize)
+    size = rows * row_bytes
+    if DEFLATE in filters:
+        chunk = _inflate(chunk, size)
+    if len(chunk) != size:
+        raise DamagedChunk(f"{len(chunk)} bytes where the frame has {size}")
+    if SHUFFLE in filters:
+        chunk = _unshuffle(np.frombuffer(chunk, np.uint8), itemsize)
+    return np.frombuffer(chunk, np.uint8)[first * row_bytes:last * row_bytes]
+
+
+def _inflate(chunk, size):
+    """A deflated chunk, whole: its checksum is looked at. No more than `size` bytes are made, whatever it would."""
+    stream = isal_zlib.decompressobj()
+    try:
+        plain = stream.decompress(chunk, size + 1)
+    except isal_zlib.error as err:
+        raise DamagedChunk(f"it does not decode ({err})") from err
+    if len(plain) > size:
+        raise DamagedChunk(f"it decodes to more than the {size} bytes of the frame")
+    if not stream.eof:
+        raise DamagedChunk(f"it ends after {len(plain)} of {size} bytes")
+    return plain
+
+
+def _unshuffle(octets, itemsize):
+    plain = native.unshuffle(octets, itemsize)
+    return np.ascontiguousarray(octets.reshape(itemsize, -1).T).reshape(-1) if plain is None else plain
 
 
 def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
@@ -99,18 +116,17 @@ def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
     blocks = -(-packed // block)
     lo = min(first * row_bytes // block, max(blocks - 1, 0))
     hi = min(-(-last * row_bytes // block), blocks)
-    at, starts = _HEADER.size, []
+    length_at, at = _LENGTH.unpack_from, _HEADER.size
     try:
-        for _ in range(hi):
-            starts.append(at)
-            at += 4 + _LENGTH.unpack_from(chunk, at)[0]
+        for _ in range(min(lo, hi)):
+            at += 4 + length_at(chunk, at)[0]
+        begin = at
+        for _ in range(lo, hi):
+            at += 4 + length_at(chunk, at)[0]
     except struct.error:
-        if at <= len(chunk):
-            raise DamagedChunk(f"it ends before block {len(starts) - 1} of {blocks}") from None
-        starts.pop()
+        at = len(chunk) + 1
     if at > len(chunk):
-        raise DamagedChunk(f"block {len(starts) - 1} of {blocks} reaches beyond its end")
-    begin = starts[lo] if hi > lo else at
+        raise DamagedChunk(_where_it_ends(chunk, blocks))
     wants_tail = hi == blocks and tail
     if hi == blocks and at + tail != len(chunk):
         raise DamagedChunk(f"{len(chunk) - at - tail} bytes more than its blocks say")
@@ -119,11 +135,32 @@ def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
     if code == BITSHUFFLE and fast_decompress is not None:
         decoded = _decode_fast(chunk, begin, end, decoded_size, block, itemsize)
     else:
-        run, lengths = bytes(chunk[begin:end]), np.diff([*starts[lo:], at]) - 4
+        run = bytes(chunk[begin:end])
+        lengths = _lengths(run, hi - lo)
         decode = _decode_bitshuffle if code == BITSHUFFLE else _decode_lz4
         decoded = decode(run, lengths, decoded_size, block, itemsize)
     start = first * row_bytes - lo * block
     return decoded[start:start + (last - first) * row_bytes]
+
+
+def _lengths(run, blocks):
+    at, lengths = 0, []
+    for _ in range(blocks):
+        lengths.append(_LENGTH.unpack_from(run, at)[0])
+        at += 4 + lengths[-1]
+    return lengths
+
+
+def _where_it_ends(chunk, blocks):
+    """Which block of a chunk is not all there."""
+    at = _HEADER.size
+    for number in range(blocks):
+        if at + 4 > len(chunk):
+            return f"it ends before block {number} of {blocks}"
+        at += 4 + _LENGTH.unpack_from(chunk, at)[0]
+        if at > len(chunk):
+            return f"block {number} of {blocks} reaches beyond its end"
+    return "its blocks end before it does"
 
 
 def _decode_fast(chunk, begin, end, size, block, itemsize):
@@ -208,7 +245,7 @@ def filter_of(dataset):
     """Which of `Encoder.choices` a dataset is stored with, None for any other."""
     codes = filters_of(dataset)
     if codes == [BITSHUFFLE]:
-        return "bslz4" if own_filter(dataset) == BITSHUFFLE else None
+        return "bslz4" if own_filters(dataset) else None
     return {(): "none", (SHUFFLE, DEFLATE): "portable"}.get(tuple(codes))
 
 

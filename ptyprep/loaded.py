@@ -48,6 +48,15 @@ class Loaded:
         return cls(list(points), frames, positions, weights)
 
 
+    def part(self, some):
+        """A slice of them, with those that could not be read among them."""
+        points = self.points[some]
+        mine = set(points)
+        return Loaded(points, self.frames[some], None if self.positions is None else self.positions[some],
+                      None if self.weights is None else self.weights[some],
+                      tuple(bad for bad in self.bad if bad[0] in mine))
+
+
 def unreadable(err):
     """Whether an error from `load` means that a frame cannot be read, rather than that the recipe is wrong.
 

@@ -1,7 +1,7 @@
 """Shuffling in C: routines of the libraries that come with hdf5plugin, which release Python's lock.
 
-Only for encoding our own arrays; nothing that was read from a file passes through here. Where a library does not
-export a routine (another build of hdf5plugin), `codec` does the same in NumPy.
+Of what was read from a file only byte shuffle is undone here, which moves bytes and believes none of them. Where a
+library does not export a routine (another build of hdf5plugin), `codec` does the same in NumPy.
 """
 import ctypes
 import os
@@ -26,13 +26,22 @@ def shuffle(numbers):
 
     blosc2_shuffle of C-Blosc2 (its public header blosc2.h).
     """
-    routine = _routine("libh5blosc2.so", "blosc2_shuffle", ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
+    return _blosc("blosc2_shuffle", numbers, numbers.itemsize)
+
+
+def unshuffle(octets, itemsize):
+    """What `shuffle` made of numbers of `itemsize` bytes, undone: bytes; None where it cannot be done."""
+    return _blosc("blosc2_unshuffle", octets, itemsize)
+
+
+def _blosc(name, array, itemsize):
+    routine = _routine("libh5blosc2.so", name, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
                        ctypes.c_void_p, ctypes.c_void_p)
-    if routine is None or numbers.nbytes >= 1 << 31:
+    if routine is None or array.nbytes >= 1 << 31:
         return None
-    out = np.empty(numbers.nbytes, np.uint8)
-    done = routine(numbers.itemsize, numbers.nbytes, numbers.ctypes.data, out.ctypes.data)
-    return out if done == numbers.nbytes else None
+    out = np.empty(array.nbytes, np.uint8)
+    done = routine(itemsize, array.nbytes, array.ctypes.data, out.ctypes.data)
+    return out if done == array.nbytes else None
 
 
 def bitshuffle_lz4(numbers, block):

@@ -27,6 +27,7 @@ from ptyprep.positions import checked
 from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
+from ptyprep.threads import fair_share, processors
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,8 @@ class PtyScan(Tree):
                                "none.")
     overwrite: bool = Par(False, level=0, doc="Replace an existing output.")
     resume: bool = Par(False, doc="Continue an interrupted preparation.")
-    threads: int | None = Par(None, ge=1, doc="Threads of each rank. None: its part of the node's processors.")
+    threads: int | None = Par(None, ge=1, doc="Threads of each rank. None: its part of the node's processors, as "
+                                               "far as its affinity and control group allow.")
     load_parallel: str | None = Par("data", choices=("data", "common", "all"), level=2,
                                     doc="What every rank loads for itself: data, common (positions, weights and "
                                         "common), all; none: root loads everything and hands it out.")
@@ -228,7 +230,8 @@ class PtyScan(Tree):
         if self.raw_shape is not None:
             raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")
         self._check_parameters()
-        self.threads = self.p.threads or max(1, len(_affinity()) // self.comm.neighbours())
+        mine = processors()
+        self.threads = self.p.threads or fair_share(mine, self.comm.on_node(mine))
         with self.comm.together("opening the raw data"):
             self.source = self.open()
             if self.source is not None:
@@ -308,6 +311,11 @@ class PtyScan(Tree):
     def corrects(self):
         """Whether the recipe answers `correct`."""
         return type(self).correct is not PtyScan.correct
+
+    @property
+    def streams(self):
+        """Whether frames go from the source to prepared ones a few at a time: no hook of the recipe is between."""
+        return type(self).load is PtyScan.load and not self.corrects and hasattr(self.source, "reader")
 
     @property
     def total(self):
@@ -739,8 +747,3 @@ class PtyScan(Tree):
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)
-
-
-def _affinity():
-    import os
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)

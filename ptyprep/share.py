@@ -1,15 +1,16 @@
 """What one rank makes of its share of the scan points: load, mask, correct, cut. Nothing here talks to other ranks."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ptyprep.buffers import empty
-from ptyprep.codec import in_threads
 from ptyprep.correct import believable
 from ptyprep.errors import PositionError, RecipeError
-from ptyprep.frame import FramePlan
+from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.positions import checked
+from ptyprep.threads import in_threads
 
 BLOCK = 4           # frames that are masked, cut and turned at a time
 
@@ -43,51 +44,85 @@ def prepare(scan, points, loaded=None):
 
     loaded : what root has loaded already, or None
     """
-    loaded, plan = loaded or load(scan, points), scan.plan or FramePlan.make(scan.raw_shape)
-    unread = [point for point, _ in loaded.bad]
-    bad = tuple(zip(numbers(scan, unread).tolist(), [reason for _, reason in loaded.bad]))
+    plan = scan.plan or FramePlan.make(scan.raw_shape)
+    if loaded is None and points and scan.streams:
+        with scan.source.reader(scan.window) as fill:
+            return _made(scan, plan, points, scan.raw_dtype, scan.source.blocks(points),
+                         lambda some, out: _read(scan, fill, points[some], out))
+    loaded = loaded or load(scan, points)
     if not loaded.points:
-        return Rows.none(plan.shape, bad)
-    frames = _region_of(scan, loaded.frames, "frames")
-    weights = None if loaded.weights is None else _region_of(scan, loaded.weights, "weights")
-    unread = np.isin(loaded.points, unread)         # with bad_frames="mask" they keep a place
-    saturation, pixels = getattr(scan.source, "saturation", None), scan.cut(scan.good)
-
-    def good_of(some):
-        good = believable(raw[some], saturation)
-        good &= pixels
-        if weights is not None:
-            good &= weights[some] > 0
-        good[unread[some]] = False
-        return good
-
-    raw, corrected = frames, None
+        return Rows.none(plan.shape, _reported(scan, loaded.bad))
+    loaded = replace(loaded, frames=_region_of(scan, loaded.frames, "frames"),
+                     weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(loaded.points), BLOCK)]
     if scan.corrects:           # a hook: all at once, on this thread
-        frames, corrected = _corrected(scan, raw, np.concatenate(_in_blocks(scan, len(raw), good_of)))
-        if scan.full_frames:
-            frames, corrected = plan.window.cut(frames), plan.window.cut(corrected)
-    as_they_are = plan.only_cuts and frames.dtype.kind != "f" and frames.flags.c_contiguous
-    data = frames if as_they_are else empty((len(frames), *plan.shape), plan.dtype(frames.dtype))
-    weight = empty((len(frames), *plan.shape), bool)
-
-    def finish(some):
-        part, good = frames[some], good_of(some) if corrected is None else corrected[some]
-        if part.dtype.kind == "f":
-            finite = np.isfinite(part)
-            if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                part, good = np.where(finite, part, 0), good & finite
-        if not as_they_are:
-            plan.apply(part, out=data[some])
-        plan.apply_weight(good, out=weight[some])
-        return ~weight[some].any(axis=(1, 2)) & ~unread[some]
-
-    blind = np.concatenate(_in_blocks(scan, len(frames), finish))
-    return Rows(numbers(scan, loaded.points), data, weight, _positions_of(scan, loaded), bad, int(blind.sum()))
+        good = np.concatenate(in_threads(lambda some: _good_of(scan, loaded.part(some)), blocks, scan.threads))
+        frames, good = _corrected(scan, loaded.frames, good)
+        window = plan.window if scan.full_frames else whole(frames.shape[1:])
+        loaded = replace(loaded, frames=window.cut(frames), weights=window.cut(good))
+    rows = _made(scan, plan, loaded.points, loaded.frames.dtype, blocks, lambda some, out: loaded.part(some))
+    return replace(rows, bad=_reported(scan, loaded.bad))       # those that were left out, too
 
 
-def _in_blocks(scan, n, fn):
-    """[fn(slice)] for a few frames at a time, which stay in the processor's cache, in the rank's threads."""
-    return in_threads(fn, [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)], scan.threads)
+def _made(scan, plan, points, dtype, blocks, take):
+    """The rows of these scan points, made in blocks of a few frames, which stay in the processor's cache, in the
+    rank's threads.
+
+    dtype : of the frames; blocks : slices of the points
+    take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
+    """
+    data, weight = empty((len(points), *plan.shape), plan.dtype(dtype)), empty((len(points), *plan.shape), bool)
+    straight = plan.only_cuts and dtype.kind != "f"
+
+    def make(some):
+        part = take(some, data[some] if straight else None)
+        here = slice(some.start, some.start + len(part.points))
+        if part.points:
+            frames, good = part.frames, part.weights if scan.corrects else \
+                _good_of(scan, part, weight[here] if plan.only_cuts else None)
+            if frames.dtype.kind == "f":
+                finite = np.isfinite(frames)
+                if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
+                    frames, good = np.where(finite, frames, 0), good & finite
+            if not np.may_share_memory(frames, data):
+                plan.apply(frames, out=data[here])
+            if not np.may_share_memory(good, weight):
+                plan.apply_weight(good, out=weight[here])
+        blind = ~weight[here].any(axis=(1, 2))
+        if part.bad:
+            blind &= ~_unread(part)
+        return part, here, int(blind.sum())
+
+    made = in_threads(make, blocks, scan.threads)
+    kept = [point for part, _, _ in made for point in part.points]
+    if len(kept) < len(points):
+        rows = np.concatenate([np.arange(here.start, here.stop) for _, here, _ in made])
+        data, weight = data[rows], weight[rows]
+    bad = [one for part, _, _ in made for one in part.bad]
+    positions = [part.positions for part, _, _ in made if part.points]
+    positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
+    return Rows(numbers(scan, kept), data, weight, _positions_of(scan, Loaded(kept, data, positions, bad=bad)),
+                _reported(scan, bad), sum(blind for _, _, blind in made))
+
+
+def _good_of(scan, part, out=None):
+    """Which pixels of a block are good (n, h, w): by their counts, the detector's mask and what came with them."""
+    good = believable(part.frames, getattr(scan.source, "saturation", None), out=out)
+    good &= scan.cut(scan.good)
+    if part.weights is not None:
+        good &= part.weights > 0
+    if part.bad:                # with bad_frames="mask" they keep a place
+        good[_unread(part)] = False
+    return good
+
+
+def _unread(part):
+    return np.isin(part.points, [point for point, _ in part.bad])
+
+
+def _reported(scan, bad):
+    """((raw frame number, reason), ...) of ((scan point, reason), ...)."""
+    return tuple(zip(numbers(scan, [point for point, _ in bad]).tolist(), [reason for _, reason in bad]))
 
 
 def light(scan, points):
@@ -102,19 +137,32 @@ def light(scan, points):
 
 def load(scan, points):
     """Raw scan points as `Loaded`, those that cannot be read as the parameter `bad_frames` says."""
-    if not points:
-        return Loaded([], None)
+    return _readable(scan, points, scan.load, scan.load, scan.raw_shape) if points else Loaded([], None)
+
+
+def _read(scan, fill, points, out):
+    """The same from a source, into out (n, h, w) where it is not None and all can be read."""
+    def read(points, out=None):
+        if out is None:
+            out = empty((len(points), *scan.window.shape), scan.raw_dtype)
+        fill(points, out)
+        return out
+    return _readable(scan, points, partial(read, out=out), read, scan.window.shape)
+
+
+def _readable(scan, points, together, again, shape):
+    """Scan points loaded by `together`, else one by one by `again`; `shape` is that of a frame if none can be read."""
     who, policy = scan.recipe_name, scan.p.bad_frames
     try:
-        loaded = Loaded.of(scan.load(list(points)), points, who)
+        loaded = Loaded.of(together(list(points)), points, who)
     except Exception as err:
         if policy == "raise" or not unreadable(err):
             err.add_note(f"while in {who}.load() of scan points {points[0]} to {points[-1]}")
             if unreadable(err):
                 err.add_note("bad_frames='drop' or 'mask' goes on without frames that cannot be read")
             raise
-        blank = np.zeros(scan.raw_shape, scan.raw_dtype) if policy == "mask" else None
-        loaded = load_readable(scan.load, points, who, {scan.raw_shape, scan.window.shape}, blank=blank)
+        blank = np.zeros(shape, scan.raw_dtype) if policy == "mask" else None
+        loaded = load_readable(again, points, who, {scan.raw_shape, scan.window.shape}, blank=blank)
     if loaded.points and loaded.frames.dtype != scan.raw_dtype:
         raise RecipeError(f"{who}.load() returned {loaded.frames.dtype} for scan points {points[0]} to {points[-1]}, "
                           f"and {scan.raw_dtype} for the first: a scan has one kind of number; convert in load()")

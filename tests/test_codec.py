@@ -2,6 +2,7 @@
 import subprocess
 import sys
 import textwrap
+import zlib
 
 import h5py
 import hdf5plugin
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptyprep import codec
-from ptyprep.codec import BITSHUFFLE, LZ4, DamagedChunk, Encoder, decode_rows
+from ptyprep.codec import BITSHUFFLE, DEFLATE, LZ4, SHUFFLE, DamagedChunk, Encoder, decode_rows
 
 FILTERS = {BITSHUFFLE: hdf5plugin.Bitshuffle(cname="lz4"), LZ4: hdf5plugin.LZ4()}
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "u8", "i8", "f8")
@@ -184,22 +185,73 @@ def test_frames_need_not_be_contiguous():
 
 
 @pytest.mark.parametrize("filters, expected", [
-    (dict(hdf5plugin.Bitshuffle(cname="lz4")), BITSHUFFLE),
-    (dict(hdf5plugin.LZ4()), LZ4),
+    (dict(hdf5plugin.Bitshuffle(cname="lz4")), (BITSHUFFLE,)),
+    (dict(hdf5plugin.LZ4()), (LZ4,)),
     (dict(hdf5plugin.Bitshuffle(cname="none")), None),
     (dict(hdf5plugin.Bitshuffle(cname="zstd")), None),
-    ({"compression": "gzip"}, None),
+    ({"compression": "gzip"}, (DEFLATE,)),
+    ({"compression": "gzip", "shuffle": True}, (SHUFFLE, DEFLATE)),
+    ({"compression": "gzip", "fletcher32": True}, None),
+    ({"compression": "lzf"}, None),
     ({"shuffle": True, **hdf5plugin.LZ4()}, None),
-    ({}, None),
+    ({}, ()),
 ])
-def test_only_the_two_filters_that_are_decoded_here_are_claimed(filters, expected, tmp_path):
+def test_only_filters_that_are_undone_here_are_claimed(filters, expected, tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:
         chunked = file.create_dataset("d", data=np.zeros((2, 8, 8), "u2"), chunks=(1, 8, 8), **filters)
-        assert codec.own_filter(chunked) == expected
-        assert codec.own_filter(file.create_dataset("plain", data=np.zeros(3))) is None
+        assert codec.own_filters(chunked) == expected
+        assert codec.own_filters(file.create_dataset("plain", data=np.zeros(3))) == ()
 
 
-def test_threads_keep_the_order_and_pass_on_the_failure():
-    assert codec.in_threads(lambda i: i * i, range(50), 4) == [i * i for i in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        codec.in_threads(lambda i: 1 // (i - 7), range(50), 4)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_deflate_never_decodes_to_other_numbers(data):
+    frame = counts((data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))), data.draw(st.sampled_from(DTYPES)))
+    with h5py.File("made.h5", "w", driver="core", backing_store=False) as file:
+        shuffle = data.draw(st.booleans())
+        dataset = file.create_dataset("d", data=frame, chunks=frame.shape, compression="gzip", shuffle=shuffle)
+        chunk, filters = bytearray(dataset.id.read_direct_chunk((0, 0))[1]), codec.own_filters(dataset)
+    assert filters == ((SHUFFLE, DEFLATE) if shuffle else (DEFLATE,))
+    h, row = len(frame), frame.shape[1] * frame.itemsize
+    whole = codec.decode(bytes(chunk), filters, 0, h, row, 0, h, frame.itemsize)
+    assert np.array_equal(whole, np.frombuffer(frame.tobytes(), "u1"))
+    if data.draw(st.booleans()):
+        chunk = chunk[:data.draw(st.integers(0, len(chunk) - 1))]
+    else:
+        for at in data.draw(st.lists(st.integers(0, len(chunk) - 1), min_size=1, max_size=4)):
+            chunk[at] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        got = codec.decode(bytes(chunk), filters, 0, h, row, 0, h, frame.itemsize)
+    except DamagedChunk:
+        return
+    assert np.array_equal(got, whole)       # a bit that says how hard the packer tried
+
+
+@pytest.mark.parametrize("made, words", [
+    (lambda: zlib.compress(bytes(1 << 28)), "more than the 4096 bytes"),
+    (lambda: zlib.compress(bytes(4095)), "4095 bytes where the frame has 4096"),
+    (lambda: zlib.compress(bytes(4096))[:-2], "ends after 4096 of 4096 bytes"),
+    (lambda: b"", "ends after 0 of 4096 bytes"),
+])
+def test_what_deflate_makes_is_measured(made, words):
+    with pytest.raises(DamagedChunk, match=words):
+        codec.decode(made(), (DEFLATE,), 0, 32, 128, 0, 32, 4)
+
+
+def test_filters_that_a_chunk_skipped_are_not_undone():
+    frame = counts((4, 8), "u4")
+    octets = np.frombuffer(frame.tobytes(), "u1")
+    shuffled = octets.reshape(-1, 4).T.tobytes()
+    for chunk, skipped in ((shuffled, 0b10), (zlib.compress(frame.tobytes()), 0b01), (frame.tobytes(), 0b11)):
+        got = codec.decode(chunk, (SHUFFLE, DEFLATE), skipped, 4, 32, 1, 3, 4)
+        assert np.array_equal(got, octets[32:96])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shuffling_without_the_library_is_undone_too(dtype, monkeypatch):
+    octets = np.frombuffer(counts((64, 64), dtype).tobytes(), "u1")
+    size = np.dtype(dtype).itemsize
+    shuffled = np.ascontiguousarray(octets.reshape(-1, size).T).reshape(-1)
+    for library in (codec.native.unshuffle, lambda *_: None):
+        monkeypatch.setattr(codec.native, "unshuffle", library)
+        assert np.array_equal(codec._unshuffle(shuffled, size), octets)

@@ -135,8 +135,8 @@ class TestThreeRanks:
         assert gave(told, "sub-communicator") == [["Solo", 0, [0], 0, [0, 1, 2, 3, 4]],
                                                   ["World", 1, [2, 1], 2, [2, 3, 4]], ["World", 0, [2, 1], 2, [0, 1]]]
 
-    def test_know_how_many_share_the_node(self, told):
-        assert gave(told, "neighbours") == [[3, 1], [3, 2], [3, 2]]
+    def test_know_what_those_on_their_node_say(self, told):
+        assert gave(told, "on_node") == [[[0, 1, 2], [0]], [[0, 1, 2], [2, 1]], [[0, 1, 2], [2, 1]]]
 
 
 @needs_mpi
@@ -157,7 +157,7 @@ def test_one_rank_answers_as_many_do():
     assert comm.total([1.5, 2]).tolist() == [1.5, 2]
     assert comm.rows_to_root(np.arange(3)).tolist() == [0, 1, 2]
     assert comm.deal(lambda: ["mine"]) == "mine"
-    assert comm.neighbours() == 1
+    assert comm.on_node("x") == ["x"]
     with pytest.raises(KeyboardInterrupt), comm.together("work"):
         raise KeyboardInterrupt
     with pytest.raises(SystemExit) as end:

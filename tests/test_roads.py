@@ -12,9 +12,12 @@ from ptyprep.frame import FramePlan
 from ptyprep.sources import open_frames
 from ptyprep.testing import read_ptyd
 
-KINDS = ["u1", "u2", "u4", "i2", "i4", "f4", "f8", "?"]
+KINDS = ["u1", "u2", ">u2", "u4", "i2", "i4", ">i4", "f4", "f8", "?"]
 FILTERS = {"bslz4": dict(hdf5plugin.Bitshuffle(cname="lz4")), "lz4": dict(hdf5plugin.LZ4()), "none": {},
-           "gzip": {"compression": "gzip"}, "small blocks": dict(hdf5plugin.Bitshuffle(nelems=16, cname="lz4"))}
+           "gzip": {"compression": "gzip"}, "shuffled gzip": {"compression": "gzip", "shuffle": True},
+           "shuffled": {"shuffle": True}, "lzf": {"compression": "lzf"}, "checked": {"fletcher32": True},
+           "small blocks": dict(hdf5plugin.Bitshuffle(nelems=16, cname="lz4"))}
+LAYOUTS = ["dataset", "contiguous", "user block", "links", "virtual", "interleaved", "modules"]
 
 
 class Stack(PtyScan):
@@ -63,7 +66,37 @@ def slowly(values, good, plan):
     return np.array(frames), np.array(masks)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+def write(folder, values, layout, chunks, filters):
+    """raw.h5 whose dataset `data` holds these frames, in one of `LAYOUTS`; no name in it leads beside the folder."""
+    n, h, _ = values.shape
+    path = folder / "raw.h5"
+    if layout in ("dataset", "contiguous", "user block"):
+        if layout == "contiguous":
+            chunks, filters = None, {}
+        with h5py.File(path, "w", userblock_size=512 if layout == "user block" else 0) as file:
+            file.create_dataset("data", data=values, chunks=chunks, **filters)
+        return
+    # where the frames of each file lie in the whole: (frames, rows)
+    some = {"links": [(slice(None), slice(None))],
+            "virtual": [(slice(0, n // 2), slice(None)), (slice(n // 2, n), slice(None))],
+            "interleaved": [(slice(i, None, 3), slice(None)) for i in range(min(n, 3))],
+            "modules": [(slice(None), slice(0, h // 2)), (slice(None), slice(h // 2, h))]}[layout]
+    joined = h5py.VirtualLayout(values.shape, values.dtype)
+    for number, place in enumerate(some):
+        part = values[place]
+        if part.size:
+            with h5py.File(folder / f"{number}.h5", "w") as file:
+                chunk = tuple(min(c, size) for c, size in zip(chunks, part.shape))
+                file.create_dataset("part", data=part, chunks=chunk, **filters)
+            joined[place] = h5py.VirtualSource(f"{number}.h5", "part", part.shape, part.dtype)
+    with h5py.File(path, "w") as file:
+        if layout == "links":
+            file["data"] = h5py.ExternalLink("0.h5", "/part")
+        else:
+            file.create_virtual_dataset("data", joined)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_both_roads_lead_to_the_same(tmp_path_factory, data):
     n, h, w = (data.draw(st.integers(low, high)) for low, high in ((1, 13), (8, 40), (8, 40)))
@@ -75,8 +108,7 @@ def test_both_roads_lead_to_the_same(tmp_path_factory, data):
             "orientation": data.draw(st.integers(0, 7))}
     folder = tmp_path_factory.mktemp("roads")
     values = numbers(kind, (n, h, w), np.random.default_rng(data.draw(st.integers(0, 99))))
-    with h5py.File(folder / "raw.h5", "w") as file:
-        file.create_dataset("data", data=values, chunks=chunks, **FILTERS[how])
+    write(folder, values, data.draw(st.sampled_from(LAYOUTS)), chunks, FILTERS[how])
     scan = Stack(path=str(folder / "raw.h5"), dfile=folder / "s.ptyd", threads=data.draw(st.sampled_from([1, 3])),
                  compression=data.draw(st.sampled_from(["portable", "bslz4", "none"])), **wish).initialize()
     with patch("ptyprep.buffers.SMALL", 1):     # memory is taken again, though frames are small
@@ -88,5 +120,5 @@ def test_both_roads_lead_to_the_same(tmp_path_factory, data):
     assert np.array_equal(np.concatenate([batch.data for batch in batches]), frames)
     assert np.array_equal(np.concatenate([batch.weight for batch in batches]), masks)
     saved = read_ptyd(folder / "s.ptyd")
-    assert saved["data"].dtype == frames.dtype
+    assert saved["data"].dtype == frames.dtype.newbyteorder("=")
     assert np.array_equal(saved["data"], frames) and np.array_equal(saved["weights"], masks)

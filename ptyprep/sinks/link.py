@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 
 from ptyprep import h5rw
-from ptyprep.codec import in_background
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
+from ptyprep.threads import in_background
 
 
 class Link:

@@ -4,11 +4,10 @@ One dataset is one piece; a master file with links has a piece for each linked f
 dataset has one for each of its sources. So everything is read the same way, a missing file is known
 before it is needed, and neither a virtual dataset nor a chunk that was never written answers with zeros.
 """
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import product
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -17,12 +16,13 @@ import numpy as np
 from ptyprep import codec
 from ptyprep.buffers import empty
 from ptyprep.errors import PtyprepError, SourceError
+from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
+from ptyprep.threads import in_threads
 
-FILTER_PACKAGES = {32001: "hdf5plugin (Blosc)", 32004: "hdf5plugin (LZ4)", 32008: "hdf5plugin (bitshuffle)",
-                   32015: "hdf5plugin (Zstandard)", 32026: "hdf5plugin (Blosc2)"}
-RUN = 16                    # frames that h5py reads at a time
+BLOCK = 4                   # frames that a thread reads together: they stay in the processor's cache
+PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
+OPEN = 32                   # files that are open at a time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
-_lock, _own = threading.Lock(), threading.local()
 
 
 def open_hdf5(path):
@@ -46,7 +46,7 @@ def open_hdf5(path):
             raise SourceError(f"{path}: a folder; expected an HDF5 file") from err
         if not is_hdf5(path):
             raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)") from err
-        raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {_reason(err)}") from err
+        raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {reason(err)}") from err
 
 
 @contextmanager
@@ -63,9 +63,9 @@ def reading(path, what="this file"):
         except MemoryError as err:
             raise SourceError(f"{path}: what it declares does not fit into memory ({err}): is it damaged?") from err
         except OSError as err:
-            raise SourceError(f"{path}: cannot be read: {_reason(err)}") from err
+            raise SourceError(f"{path}: cannot be read: {reason(err)}") from err
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
-            raise SourceError(f"{path}: not laid out as {what} should be ({type(err).__name__}: {_reason(err)}); "
+            raise SourceError(f"{path}: not laid out as {what} should be ({type(err).__name__}: {reason(err)}); "
                               f"ptyprep show, or h5dump -n, lists what is in it") from err
 
 
@@ -123,7 +123,7 @@ def dataset_in(file, key):
         raise SourceError(f"{path}: no dataset {key}; the stacks in it are {stacks}. "
                           f"Set the key to one of them") from err
     except OSError as err:
-        raise SourceError(f"{path}: {key} cannot be opened: {_reason(err)}") from err
+        raise SourceError(f"{path}: {key} cannot be opened: {reason(err)}") from err
     if not isinstance(node, h5py.Dataset):
         inside = ", ".join(f"{key.rstrip('/')}/{name}" for name in node) or "nothing"
         raise SourceError(f"{path}: {key} is a group, not a dataset; it holds {inside}")
@@ -137,16 +137,16 @@ def read_dataset(dataset):
     or is stored in a way that is not safe to read.
     """
     where = f"{dataset.file.filename}: {dataset.name}"
-    code = _own_filter(dataset)
+    own = safe_filters(dataset)
     if dataset.is_virtual:
         _refuse_unsafe_sources(dataset)
     try:
-        if not dataset.size or dataset.is_virtual or _all_written(dataset):
-            return dataset[()] if code is None else _decoded_all(dataset, code)
+        if not dataset.size or dataset.is_virtual or all_written(dataset):
+            return dataset[()] if not own else Stored(dataset).read_all()
     except codec.DamagedChunk as err:
         raise SourceError(f"{where} is damaged: {err}") from err
     except (OSError, RuntimeError) as err:
-        raise SourceError(f"{where} cannot be read: {_filter_hint(dataset) or _reason(err)}") from err
+        raise SourceError(f"{where} cannot be read: {filter_hint(dataset) or reason(err)}") from err
     raise SourceError(f"{where} was never written, or not all of it")
 
 
@@ -156,16 +156,6 @@ def read_numbers(dataset):
     if np.asarray(values).dtype.kind not in "biuf":
         raise SourceError(f"{dataset.file.filename}: {dataset.name} is {dataset.dtype}; expected real numbers")
     return np.asarray(values, float)
-
-
-def _decoded_all(dataset, code):
-    out, (*high, wide) = np.empty(dataset.shape, dataset.dtype), dataset.chunks
-    rows = int(np.prod(high))
-    for corner in product(*(range(0, n, step) for n, step in zip(out.shape, dataset.chunks))):
-        chunk = _decoded(dataset, code, corner, rows, wide, 0, rows).view(out.dtype).reshape(dataset.chunks)
-        part = out[tuple(slice(at, at + step) for at, step in zip(corner, dataset.chunks))]
-        part[...] = chunk[tuple(slice(n) for n in part.shape)]
-    return out
 
 
 def _refuse_unsafe_sources(dataset):
@@ -178,7 +168,7 @@ def _refuse_unsafe_sources(dataset):
         name = dataset.file.filename if source.file_name == "." else folder / source.file_name
         with open_hdf5(name) as file:
             part = dataset_in(file, source.dset_name)
-            if part.is_virtual or _own_filter(part) is not None or not _all_written(part):
+            if part.is_virtual or PACKED & set(codec.filters_of(part)) or not all_written(part):
                 raise SourceError(f"{where} joins {source.dset_name} of {name}, which is virtual, packed or not "
                                   f"written; give that dataset itself")
             space = source.src_space        # of which HDF5 stores as much as was selected
@@ -191,66 +181,6 @@ def _refuse_unsafe_sources(dataset):
         mapped += source.vspace.get_select_npoints()
     if mapped < dataset.size:
         raise SourceError(f"{where} joins datasets that fill {mapped} of its {dataset.size} numbers")
-
-
-def _all_written(dataset):
-    """Whether HDF5 has stored all of a dataset; what it has not reads as a fill value."""
-    if dataset.chunks is None:
-        return dataset.id.get_storage_size() > 0
-    return dataset.id.get_num_chunks() == np.prod([-(-n // step) for n, step in zip(dataset.shape, dataset.chunks)])
-
-
-def _own_filter(dataset):
-    """`codec.own_filter`. What only HDF5's plug-in could decode, and end the process where it is damaged, is refused.
-
-    Raises SourceError for bitshuffle with another filter.
-    """
-    code = codec.own_filter(dataset)
-    filters = codec.filters_of(dataset)
-    if code is None and len(filters) > 1 and codec.BITSHUFFLE in filters:
-        raise SourceError(f"{dataset.file.filename}: {dataset.name} is stored with the HDF5 filters "
-                          f"{', '.join(map(str, filters))} on top of each other, which is not safe to read; write it "
-                          f"with bitshuffle ({codec.BITSHUFFLE}) alone, or with another filter")
-    return code
-
-
-def _decoded(dataset, code, corner, rows, wide, first, last, handle=None):
-    """The bytes of rows `first` to `last` (excluded) of a chunk that has `rows` rows of `wide` numbers.
-
-    Raises codec.DamagedChunk. The chunk has to be there: of another one HDF5 tells no size.
-    """
-    size = dataset.dtype.itemsize
-    skipped, chunk = _stored(dataset, corner, handle)
-    if not skipped & 1:
-        return codec.decode_rows(chunk, code, rows, wide * size, first, last, size)
-    if len(chunk) != rows * wide * size:
-        raise codec.DamagedChunk(f"{len(chunk)} bytes stored without compression")
-    return np.frombuffer(bytes(chunk), np.uint8)[first * wide * size:last * wide * size]
-
-
-def _handle_of(dataset):
-    """The file descriptor of a dataset's file, where the places that HDF5 tells are places in it; else None."""
-    file = dataset.file
-    return file.id.get_vfd_handle() if file.driver == "sec2" and not file.userblock_size else None
-
-
-def _stored(dataset, corner, handle):
-    """(filters that were skipped, the bytes of a chunk as they lie in the file); with a handle outside HDF5's lock.
-
-    The bytes are valid until this thread asks for the next chunk.
-    """
-    with _lock:
-        if handle is None:
-            return dataset.id.read_direct_chunk(corner)
-        info = dataset.id.get_chunk_info_by_coord(corner)
-    if info.byte_offset + info.size > os.fstat(handle).st_size:     # before room is made for it
-        raise codec.DamagedChunk(f"its {info.size} bytes reach beyond the end of the file")
-    if len(getattr(_own, "buffer", b"")) < info.size:
-        _own.buffer = bytearray(info.size)
-    chunk = memoryview(_own.buffer)[:info.size]
-    if os.preadv(handle, [chunk], info.byte_offset) != info.size:
-        raise codec.DamagedChunk("the file ends before it does")
-    return info.filter_mask, chunk
 
 
 def _link(file, key):
@@ -277,6 +207,7 @@ class Piece:
     row: int = 0
     col: int = 0
     shape: tuple = None     # (h, w) of the piece
+    depth: int = 1          # frames in a chunk
     missing: str | None = None
 
     def places(self, indices):
@@ -338,7 +269,10 @@ class Hdf5Stack:
         if shape[1] * shape[2] > LARGEST:
             raise SourceError(f"{self.path}: it declares frames of {shape[1]} x {shape[2]} pixels, more than any "
                               f"detector has; the header is damaged, or these are no frames")
+        pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
+        self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
+        self._deep = any(piece.depth > 1 for piece in pieces)
         self.files = list(dict.fromkeys([self.path] + [p.path for p in pieces if not p.missing]))
 
     @property
@@ -353,33 +287,68 @@ class Hdf5Stack:
         return self.shape[0], True
 
     def read(self, indices, window=None):
-        """Frames by number; see `FrameSource.read`.
-
-        Raises SourceError naming file, dataset and frame for what is missing or damaged.
-        """
+        """Frames by number; see `FrameSource.read`. Raises what `reader` says."""
         indices = np.asarray(indices, int)
-        h, w = self.shape[1:]
-        rows, cols = window or (slice(0, h), slice(0, w))
-        out = empty((len(indices), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        h, w = window.shape if window else self.shape[1:]
+        out = empty((len(indices), h, w), self.dtype)
+        with self.reader(window) as fill:
+            in_threads(lambda some: fill(indices[some], out[some]), self.blocks(indices), self.threads)
+        return out
+
+    @contextmanager
+    def reader(self, window=None):
+        """What reads frames while files stay open, in any thread: fill(indices, out).
+
+        It raises SourceError naming file, dataset and frame for what is missing or damaged.
+        """
+        opened, (h, w) = _Opened(), self.shape[1:]
+        yield partial(self._fill, opened, *(window or (slice(0, h), slice(0, w))))
+
+    def blocks(self, indices):
+        """Slices of frame numbers that are best read together: few, and no chunk is in two of them."""
+        indices = np.asarray(indices, int)
+        breaks = np.ones(len(indices), bool)
+        if self._deep:
+            chunk = np.full(len(indices), -1)
+            for number, piece in enumerate(self.pieces):
+                where, frames = piece.places(indices)
+                chunk[where] = number + len(self.pieces) * (frames // piece.depth)
+            breaks[1:] = np.diff(chunk) != 0
+        starts = []
+        for start in np.flatnonzero(breaks).tolist():
+            if not starts or start - starts[-1] >= BLOCK:
+                starts.append(start)
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(indices)])]
+
+    def _fill(self, opened, rows, cols, indices, out):
+        """Read rows and columns of some frames into out (n, h, w)."""
+        indices = np.asarray(indices, int)
         filled = np.zeros(len(indices), int)
-        for piece in self.pieces:
+        near = (self._first <= indices.max(initial=-1)) & (self._stop > indices.min(initial=self.shape[0]))
+        for number in np.flatnonzero(near):
+            piece = self.pieces[number]
             where, frames = piece.places(indices)
-            ph, pw = piece.shape or (h, w)
+            ph, pw = piece.shape
             r0, r1 = max(rows.start, piece.row), min(rows.stop, piece.row + ph)
             c0, c1 = max(cols.start, piece.col), min(cols.stop, piece.col + pw)
             if not len(where) or r0 >= r1 or c0 >= c1:
                 continue
             if piece.missing:
                 raise SourceError(f"{piece.path}: frame {indices[where[0]]} of the scan: {piece.missing}")
-            target = out[:, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start]
+            some = slice(where[0], where[-1] + 1)
+            target = out[some, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start]
             part = slice(r0 - piece.row, r1 - piece.row), slice(c0 - piece.col, c1 - piece.col)
-            self._read_piece(piece, frames, *part, indices[where], target, where)
+            if len(where) == some.stop - some.start:
+                opened(piece).read(frames, *part, target, indices[where])
+            else:
+                own = np.empty((len(where), *target.shape[1:]), out.dtype)
+                opened(piece).read(frames, *part, own, indices[where])
+                target[where - where[0]] = own
             filled[where] += (r1 - r0) * (c1 - c0)
         if len(indices) and filled.min() < out[0].size:
             bad = indices[filled.argmin()]
             raise SourceError(f"{self.path}: frame {bad} has no data in part of the region: the virtual dataset "
                               f"maps no source there")
-        return out
 
     def close(self):
         pass        # files are open while they are read, not longer
@@ -387,116 +356,27 @@ class Hdf5Stack:
     def road(self):
         """How frames are read, and why: a few words for a plan."""
         piece = next((p for p in self.pieces if not p.missing), None)
-        if piece is None:
-            return "nothing to read"
-        with open_hdf5(piece.path) as file:
-            dataset = dataset_in(file, piece.key)
-            code = _own_filter(dataset)
-            if code is None:
-                how = "contiguous" if dataset.chunks is None else dataset.compression or "other filter"
-                return f"through h5py ({how})"
-        name = {codec.BITSHUFFLE: "bitshuffle-LZ4", codec.LZ4: "LZ4"}[code]
-        return f"compressed chunks ({name}), only the blocks that hold the region"
-
-    def _read_piece(self, piece, frames, rows, cols, numbers, out, where):
-        """Read frames of a piece into out[where]; `numbers` they have in the scan."""
-        with open_hdf5(piece.path) as file:
-            dataset = dataset_in(file, piece.key)
-            if dataset.shape[-2:] != (piece.shape or self.shape[1:]):
-                raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, "
-                                  f"expected {piece.shape or self.shape[1:]}")
-            code = _own_filter(dataset)
-            try:
-                unwritten = _unwritten(dataset, frames, rows, cols)
-                if unwritten is None and code is None:
-                    return _plain(dataset, frames, rows, cols, out, where)
-                if unwritten is None:
-                    return self._decode(piece, dataset, code, frames, rows, cols, numbers, out, where)
-            except SourceError:
-                raise
-            except (OSError, RuntimeError) as err:
-                raise SourceError(f"{piece.path}: {piece.key}, frames {numbers[0]} to {numbers[-1]} of the scan cannot "
-                                  f"be read: {_filter_hint(dataset) or _reason(err)}") from err
-            raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[unwritten]} of the scan was never written")
-
-    def _decode(self, piece, dataset, code, frames, rows, cols, numbers, out, where):
-        """Read compressed chunks and decode the wanted rows of each into out[where], in threads."""
-        *layer, high, wide = dataset.chunks     # a layer is () in an image, (n,) in a stack, (rows, cols) in a raster
-        deep, handle = int(np.prod(layer)), _handle_of(dataset)
-        layers, place_in_layer = _layers(frames, dataset.shape[:-2], layer)
-        held = {}           # which of the frames each layer of chunks holds
-        for i, corner in enumerate(layers):
-            held.setdefault(corner, []).append(i)
-        jobs = [(corner, r, c) for corner in held for r, c in _tiles(dataset, rows, cols)]
-
-        def decode(job):
-            corner, r, c = job
-            mine = np.array(held[corner])
-            inside = place_in_layer[mine]
-            r0, r1 = max(rows.start - r * high, 0), min(rows.stop - r * high, high)
-            c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
-            first, last = inside.min() * high + r0, inside.max() * high + r1
-            try:
-                flat = _decoded(dataset, code, (*corner, r * high, c * wide), deep * high, wide, first, last, handle)
-            except codec.DamagedChunk as err:
-                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan is damaged: "
-                                  f"{err}") from err
-            except (OSError, RuntimeError, ValueError) as err:
-                raise SourceError(f"{piece.path}: {piece.key}, frame {numbers[mine[0]]} of the scan cannot be "
-                                  f"read: {_reason(err)}") from err
-            block = flat.view(dataset.dtype).reshape(-1, wide)[:, c0:c1]
-            top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
-            for place, frame in zip(where[mine], inside):
-                at = frame * high + r0 - first
-                out[place, top:top + r1 - r0, left:left + c1 - c0] = block[at:at + r1 - r0]
-
-        codec.in_threads(decode, jobs, self.threads)
+        return "nothing to read" if piece is None else _Opened()(piece).road()
 
 
-def _layers(frames, shape, layer):
-    """For each frame, where its chunk begins along the axes before the frame's own, and its place in the chunk."""
-    if not shape:
-        return [() for _ in frames], frames
-    at, layer = np.stack(np.unravel_index(frames, shape), axis=-1), np.array(layer)
-    inside = np.ravel_multi_index(tuple((at % layer).T), layer)
-    return [tuple(corner) for corner in (at - at % layer).tolist()], inside
+class _Opened:
+    """Datasets that stay open while frames are read, of the last `OPEN` pieces. The others close when no thread reads
+    them any more."""
 
+    def __init__(self):
+        self._stored, self._lock = {}, threading.Lock()
 
-def _tiles(dataset, rows, cols):
-    """Which chunks hold these rows and columns of a frame: (how many rows of chunks down, how many columns across)."""
-    high, wide = dataset.chunks[-2:]
-    return product(range(rows.start // high, -(-rows.stop // high)), range(cols.start // wide, -(-cols.stop // wide)))
-
-
-def _unwritten(dataset, frames, rows, cols):
-    """Which of these frames HDF5 would fill with a value that nobody wrote: the place of the first, or None."""
-    if not len(frames) or _all_written(dataset):
-        return None
-    if dataset.chunks is None:
-        return 0
-    *layer, high, wide = dataset.chunks
-    layers, _ = _layers(frames, dataset.shape[:-2], layer)
-    for corner in dict.fromkeys(layers):
-        for r, c in _tiles(dataset, rows, cols):
-            if dataset.id.get_chunk_info_by_coord((*corner, r * high, c * wide)).byte_offset is None:
-                return layers.index(corner)
-    return None
-
-
-def _plain(dataset, frames, rows, cols, out, where):
-    """Through h5py into out[where], in runs of consecutive frames of at most `RUN`."""
-    if dataset.ndim == 2:
-        out[where] = dataset[rows, cols]
-        return
-    if dataset.ndim == 4:
-        for place, r, c in zip(where, *np.divmod(frames, dataset.shape[1])):
-            out[place] = dataset[r, c, rows, cols]
-        return
-    breaks = np.flatnonzero((np.diff(frames) != 1) | (np.diff(where) != 1)) + 1
-    for lo, hi in zip([0, *breaks], [*breaks, len(frames)]):
-        for start in range(lo, hi, RUN):
-            stop = min(start + RUN, hi)
-            out[where[start]:where[stop - 1] + 1] = dataset[frames[start]:frames[stop - 1] + 1, rows, cols]
+    def __call__(self, piece):
+        with self._lock:
+            if (stored := self._stored.get(id(piece))) is None:
+                dataset = dataset_in(open_hdf5(piece.path), piece.key)
+                if dataset.shape[-2:] != piece.shape:
+                    raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, expected "
+                                      f"{piece.shape}")
+                while len(self._stored) >= OPEN:
+                    del self._stored[next(iter(self._stored))]
+                stored = self._stored[id(piece)] = Stored(dataset)
+            return stored
 
 
 def pieces_of(dataset, start=0):
@@ -509,7 +389,7 @@ def pieces_of(dataset, start=0):
         key = h5py.h5r.get_name(dataset.ref, dataset.file.id).decode()
     h, w = dataset.shape[-2:]
     if not dataset.is_virtual:
-        return [Piece(path, key, start, dataset.size // (h * w), shape=(h, w))]
+        return [Piece(path, key, start, dataset.size // (h * w), shape=(h, w), depth=depth_of(dataset))]
     if dataset.ndim != 3:
         raise SourceError(f"{path}: {key} is a virtual dataset of {dataset.ndim} dimensions; expected (n, h, w)")
     pieces = []
@@ -530,7 +410,7 @@ def _checked(piece, selection, whose):
     try:
         with open_hdf5(piece.path) as file:
             source = dataset_in(file, piece.key)
-            shape, nested = source.shape, source.is_virtual
+            shape, nested, depth = source.shape, source.is_virtual, depth_of(source)
     except SourceError as err:
         return replace(piece, missing=str(err))
     axes = _regular(selection, shape)
@@ -543,7 +423,7 @@ def _checked(piece, selection, whose):
     if (row, col) != (0, 0) or shape[1:] != piece.shape or first + piece.count > shape[0]:
         return replace(piece, missing=f"{piece.path}: {piece.key} has shape {shape}, which does not hold the "
                                       f"{piece.count} frames of {piece.shape} pixels from frame {first} on")
-    return replace(piece, first=first)
+    return replace(piece, first=first, depth=depth)
 
 
 def _regular(space, shape):
@@ -566,15 +446,3 @@ def scalar(file, *keys):
             units = units.decode() if isinstance(units, bytes) else str(units)
             return float(np.ravel(read_dataset(node))[0]), units
     return None
-
-
-def _filter_hint(dataset):
-    for code in codec.filters_of(dataset):
-        if not h5py.h5z.filter_avail(code):
-            package = FILTER_PACKAGES.get(code, "the plug-in for it, and set HDF5_PLUGIN_PATH to its folder")
-            return f"its HDF5 filter {code} is not installed; install {package}"
-    return None
-
-
-def _reason(err):
-    return str(err).strip() or type(err).__name__

@@ -105,7 +105,7 @@ def main(folder):
     told = {name: outcome(case) for name, case in cases(world)}
     told["sub-communicator"] = outcome(lambda: [type(part).__name__, part.rank, part.each(world.rank),
                                                 part.from_root(lambda: world.rank), list(part.share(range(5)))])
-    told["neighbours"] = outcome(lambda: [world.neighbours(), part.neighbours()])
+    told["on_node"] = outcome(lambda: [world.on_node(world.rank), part.on_node(world.rank)])
     Path(folder, f"{world.rank}.json").write_text(json.dumps(told))
 
 

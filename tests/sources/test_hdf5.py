@@ -155,12 +155,12 @@ def test_a_dataset_that_nobody_wrote_is_not_zero(tmp_path, filters):
         read_dataset(file["data"])
 
 
-def test_what_h5py_cannot_read_is_named(tmp_path):
+def test_a_damaged_dataset_is_named(tmp_path):
     path = stack(tmp_path / "f.h5", counts((64,)), chunks=(64,), **GZIP)
     with h5py.File(path, "r+") as file:
         file["data"].id.write_direct_chunk((0,), b"nonsense")
     stack(tmp_path / "g.h5", counts((64,)), chunks=(64,), **SHUFFLED)
-    with open_hdf5(path) as file, pytest.raises(SourceError, match="f.h5: /data .*cannot be read"):
+    with open_hdf5(path) as file, pytest.raises(SourceError, match="f.h5: /data is damaged: it does not decode"):
         read_dataset(file["data"])
     with open_hdf5(tmp_path / "g.h5") as file, pytest.raises(SourceError, match="g.h5: /data .*filters 2, 32008"):
         read_dataset(file["data"])
@@ -365,7 +365,7 @@ def test_a_missing_filter_is_named_with_its_package(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("can't open directory")
     source = Hdf5Stack(path)
-    monkeypatch.setattr("ptyprep.sources.hdf5._plain", fail)
+    monkeypatch.setattr("ptyprep.sources.stored.Stored._through_h5py", fail)
     with pytest.raises(SourceError, match=r"f.h5.*filter 32001 is not installed.*hdf5plugin"):
         source.read([0])
 

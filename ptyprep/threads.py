@@ -1,0 +1,80 @@
+"""Threads of one rank: how many there are to be, and the pools that they live in."""
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _pool(threads):
+    """The threads that work; that of one is for what is written in the background."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="ptyprep")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)       # threads stay behind
+
+
+def in_background(fn, *args):
+    """`fn(*args)` in a thread of its own, one such call after the other: a Future."""
+    return _pool(1).submit(fn, *args)
+
+
+def in_threads(fn, items, threads):
+    """[fn(item) for item in items], in a pool of `threads`; the first failure is raised."""
+    items = list(items)
+    if threads < 2 or len(items) < 2:
+        return [fn(item) for item in items]
+    return list(_pool(threads).map(fn, items))
+
+
+def processors():
+    """What this rank may use: (numbers of its processors, which group limits its time, how much that allows).
+
+    The limit is that of its control group (Linux cgroups v2, cpu.max, and v1, cpu.cfs_quota_us; what containers and
+    Slurm set), in processors; None where there is none.
+    """
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        groups = []
+    return frozenset(own), *min((limit for group in groups for limit in _limits(group)), key=lambda limit: limit[1],
+                                default=("", None))
+
+
+def _limits(group, root=Path("/sys/fs/cgroup")):
+    """(folder, processors) for each limit on a control group or on one that holds it."""
+    _, kinds, path = group.split(":", 2)
+    if kinds and "cpu" not in kinds.split(","):
+        return
+    folder = root / kinds / path.lstrip("/")
+    for place in (folder, *folder.parents):
+        try:
+            if kinds:
+                quota, period = ((place / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            else:
+                quota, period = (place / "cpu.max").read_text().split()
+            if quota.strip() not in ("max", "-1"):
+                yield str(place), int(quota) / int(period)
+        except (OSError, ValueError):
+            pass
+        if place == root / kinds:
+            break
+
+
+def fair_share(mine, node):
+    """How many threads a rank takes: its part of the processors that the ranks of its node may use together, no more
+    than its own, nor than its part of what its control group allows; at least one.
+
+    mine : what `processors` says here; node : what it says on each rank of the node
+
+    >>> four, no_limit = frozenset(range(4)), ("", None)
+    >>> fair_share((four, *no_limit), [(four, *no_limit)] * 2), fair_share((four, "job", 2.0), [(four, "job", 2.0)])
+    (2, 2)
+    """
+    own, group, limit = mine
+    threads = min(len(own), len(frozenset().union(*(rank[0] for rank in node))) // len(node))
+    if limit is not None:
+        threads = min(threads, int(limit / sum(rank[1] == group for rank in node)))
+    return max(threads, 1)
