@@ -56,14 +56,16 @@ class Batch:
 
     index : (n,) place in the prepared scan, 0 ... N - 1
     frame : (n,) number of the raw frame
-    data : (n, h, w)
-    weight : bool, (h, w) common to all, or (n, h, w); False = ignore
+    data : (n, h, w); weight : bool, (h, w) common to all, or (n, h, w); False = ignore. None where frames go to a file
+        and nobody looks at them (`PtyScan.prepare`)
     position : (n, 2) of the illumination on the object, (y, x) [m]
     chunk : number of the chunk
     chunk_index, chunk_position : the same of all rows of the chunk, whatever rank holds them
     points : range of the selected scan points that the chunk was made from, before any was dropped
     bad : ((raw frame, reason), ...) of its frames that could not be read
     blind : how many of its frames that could be read have no good pixel
+    dtype : of the frames
+    packed : (frames, masks) of a scan that is saved, each as the bytes that the file holds
     """
     index: np.ndarray
     frame: np.ndarray
@@ -76,6 +78,8 @@ class Batch:
     points: range
     bad: tuple = ()
     blind: int = 0
+    dtype: np.dtype | None = None
+    packed: tuple | None = None
 
     def __len__(self):
         return len(self.index)

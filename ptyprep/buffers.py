@@ -4,8 +4,17 @@ import threading
 
 import numpy as np
 
-SMALL, KEPT = 1 << 20, 4        # bytes below which NumPy does as well; how many pieces of memory wait to be taken again
-_kept, _lock = [], threading.Lock()
+SMALL, KEPT = 1 << 20, 8        # bytes below which NumPy does as well; how many pieces of memory wait to be taken again
+_kept, _lock, _own = [], threading.Lock(), threading.local()
+
+
+def scratch(name, size):
+    """So many bytes (uint8) of this thread, good until it asks for those of this name again."""
+    memory = getattr(_own, name, None)
+    if memory is None or len(memory) < size:
+        memory = np.empty(size, np.uint8)
+        setattr(_own, name, memory)
+    return memory[:size]
 
 
 def empty(shape, dtype):

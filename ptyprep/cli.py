@@ -158,8 +158,7 @@ def _run(scan):
     done = scan.frames_done
     with tqdm(total=scan.total, initial=done, unit=" frames", disable=None if root else True, file=sys.stderr,
               desc=scan.recipe_name, leave=False) as bar:
-        for batch in scan.batches():
-            bar.update(len(batch.chunk_index))
+        scan.prepare(progress=bar.update)
     if root:
         seconds = time.monotonic() - began
         n = scan.frames_done

@@ -272,9 +272,10 @@ class Encoder:
 
     def encode(self, frames):
         """The compressed chunk of each frame (n, h, w): bytes that `write_direct_chunk` takes."""
-        return in_threads(self._one, np.ascontiguousarray(frames), self.threads)
+        return in_threads(self.pack, np.ascontiguousarray(frames), self.threads)
 
-    def _one(self, frame):
+    def pack(self, frame):
+        """The compressed chunk of one frame (h, w), C-contiguous."""
         if self.how == "none":
             return frame.tobytes()
         if self.how == "portable":
@@ -283,6 +284,26 @@ class Encoder:
                 shuffled = np.ascontiguousarray(frame.reshape(-1).view(np.uint8).reshape(-1, frame.itemsize).T)
             return isal_zlib.compress(shuffled, 1)
         return _encode_bitshuffle(frame.reshape(-1))
+
+
+class MaskEncoder(Encoder):
+    """Masks as bytes, `portable`. They are mostly equal: one that equals the last is not compressed again."""
+
+    def __init__(self):
+        super().__init__("portable")
+        self._last = None, None
+
+    def encode(self, frames):
+        last, packed = self._last
+        if np.shape(last) == frames.shape[1:] and (frames == last).all():
+            return [packed] * len(frames)
+        chunks = []
+        for frame in frames:
+            if not np.array_equal(frame, last):
+                last, packed = frame.copy(), self.pack(frame.astype(np.uint8))
+            chunks.append(packed)
+        self._last = last, packed
+        return chunks
 
 
 def _encode_bitshuffle(numbers, block=8192):

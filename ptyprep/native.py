@@ -7,7 +7,7 @@ import ctypes
 import os
 from functools import cache
 
-import numpy as np
+from ptyprep.buffers import scratch
 
 
 @cache
@@ -22,7 +22,8 @@ def _routine(library, name, result, *arguments):
 
 
 def shuffle(numbers):
-    """The bytes of contiguous numbers, all first ones together, then all second ones …; None where it cannot be done.
+    """The bytes of contiguous numbers, all first ones together, then all second ones …, good until this thread shuffles
+    again; None where it cannot be done.
 
     blosc2_shuffle of C-Blosc2 (its public header blosc2.h).
     """
@@ -30,7 +31,7 @@ def shuffle(numbers):
 
 
 def unshuffle(octets, itemsize):
-    """What `shuffle` made of numbers of `itemsize` bytes, undone: bytes; None where it cannot be done."""
+    """`shuffle` undone for numbers of `itemsize` bytes: theirs, good until this thread asks again; None as there."""
     return _blosc("blosc2_unshuffle", octets, itemsize)
 
 
@@ -39,9 +40,15 @@ def _blosc(name, array, itemsize):
                        ctypes.c_void_p, ctypes.c_void_p)
     if routine is None or array.nbytes >= 1 << 31:
         return None
-    out = np.empty(array.nbytes, np.uint8)
+    out = scratch(name, array.nbytes)
     done = routine(itemsize, array.nbytes, array.ctypes.data, out.ctypes.data)
     return out if done == array.nbytes else None
+
+
+@cache
+def _bound(*sizes):
+    bound = _routine("libh5bshuf.so", "bshuf_compress_lz4_bound", ctypes.c_size_t, *[ctypes.c_size_t] * 3)
+    return bound and bound(*sizes)
 
 
 def bitshuffle_lz4(numbers, block):
@@ -51,11 +58,11 @@ def bitshuffle_lz4(numbers, block):
 
     bshuf_compress_lz4 of bitshuffle (its public header bitshuffle.h).
     """
-    sizes = [ctypes.c_size_t] * 3
-    bound = _routine("libh5bshuf.so", "bshuf_compress_lz4_bound", ctypes.c_size_t, *sizes)
-    routine = _routine("libh5bshuf.so", "bshuf_compress_lz4", ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, *sizes)
-    if bound is None or routine is None:
+    routine = _routine("libh5bshuf.so", "bshuf_compress_lz4", ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+                       *[ctypes.c_size_t] * 3)
+    bound = routine and _bound(numbers.size, numbers.itemsize, block)
+    if bound is None:
         return None
-    out = np.empty(bound(numbers.size, numbers.itemsize, block), np.uint8)
+    out = scratch("packed", bound)
     done = routine(numbers.ctypes.data, out.ctypes.data, numbers.size, numbers.itemsize, block)
     return out[:done].tobytes() if done >= 0 else None

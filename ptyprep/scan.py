@@ -261,17 +261,20 @@ class PtyScan(Tree):
 
         Raises what a hook, a source or the sink raises; on every rank, whichever failed.
         """
-        return self._auto(frames, wait=True)
+        return self._auto(frames, wait=True, keep=True)
 
-    def _auto(self, frames, *, wait):
-        """`auto`, which may be ahead of the disk by one chunk unless it is to wait."""
+    def _auto(self, frames, *, wait, keep):
+        """`auto`, which may be ahead of the disk by one chunk unless it is to wait.
+
+        keep : whether somebody looks at the frames
+        """
         if self.plan is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
         if frames < 1:
             raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
             while not isinstance(span := self._next(frames), Signal):
-                batch = self._batch(span)
+                batch = self._batch(span, keep)
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
                 if self.sink is not None:
@@ -294,10 +297,26 @@ class PtyScan(Tree):
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
         """
+        return self._batches(frames, pause, keep=True)
+
+    def prepare(self, frames=None, progress=None):
+        """Prepare all frames that are left and save them in `dfile`: the quickest way to a file, and in the memory of
+        a few frames, for none is kept after it is compressed.
+
+        frames : in each chunk, of all ranks together; None for `frames_per_chunk`
+        progress : called after each chunk with the number of its frames
+        """
+        if self.p.dfile is None:
+            raise ParameterError("prepare() saves frames: set dfile, or take them from batches()")
+        for batch in self._batches(frames, PAUSE, keep=False):
+            if progress:
+                progress(len(batch.chunk_index))
+
+    def _batches(self, frames, pause, *, keep):
         if self.plan is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
         try:
-            while (package := self._auto(frames or self.chunk_frames, wait=False)) is not EOS:
+            while (package := self._auto(frames or self.chunk_frames, wait=False, keep=keep)) is not EOS:
                 if package is WAIT:
                     time.sleep(pause)
                 else:
@@ -657,17 +676,17 @@ class PtyScan(Tree):
             return WAIT
         return range(start, start + ready)
 
-    def _batch(self, span):
+    def _batch(self, span, keep):
         """Load, correct and cut this rank's share of a span, and number what came of it."""
         points, dealt = list(self.selection.raw(self.comm.share(span))), None
         if self.p.load_parallel in (None, "common"):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = share.prepare(self, points, dealt)
-        dtype = rows.data.dtype.str if len(rows) else None
+            rows = share.prepare(self, points, dealt, keep=keep)
+        dtype = rows.dtype.str if len(rows) else None
         told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind))
         counts, dtypes, positions, bad, blind = zip(*told)
-        dtype, *others = sorted(set(dtypes) - {None}) or [rows.data.dtype.str]
+        dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
         if others:
             raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
                               f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
@@ -681,9 +700,11 @@ class PtyScan(Tree):
         self._tell_more(len(span))
         if len(positions):
             self._last = np.dtype(dtype), positions[-1]
-        return Batch(index=index[before:before + len(rows)], frame=rows.frame, data=rows.data.astype(dtype, copy=False),
-                     weight=rows.weight, position=rows.position, chunk=self._chunk, chunk_index=index,
-                     chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind))
+        return Batch(index=index[before:before + len(rows)], frame=rows.frame,
+                     data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
+                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_position=positions,
+                     points=span, bad=tuple(self._unsaved), blind=sum(blind), dtype=np.dtype(dtype),
+                     packed=rows.packed)
 
     def _tell_more(self, frames):
         """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
@@ -735,7 +756,8 @@ class PtyScan(Tree):
             blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
                           weight=np.zeros(data.shape, bool), position=np.tile(position, (len(mine), 1)),
                           chunk=self._chunk, chunk_index=index, chunk_position=np.tile(position, (n, 1)),
-                          points=range(self._taken, self._taken))
+                          points=range(self._taken, self._taken), dtype=np.dtype(dtype),
+                          packed=self.sink.pack(data, np.zeros(data.shape, bool)))
             self.blanks, self._kept = self.blanks + n, self._kept + n
             self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)
             self._chunk += 1

@@ -19,90 +19,105 @@ BLOCK = 4           # frames that are masked, cut and turned at a time
 class Rows:
     """Prepared frames of some scan points.
 
-    frame : (n,) raw frame numbers; data : (n, h, w); weight : (n, h, w) bool; position : (n, 2) [m]
+    frame : (n,) raw frame numbers; position : (n, 2) [m]
+    data : (n, h, w); weight : (n, h, w) bool; None where they are not kept
+    dtype : of the frames
+    packed : (frames, masks) as the bytes that a file holds, where the scan is saved
     bad : ((raw frame number, reason), ...) of those that could not be read
     blind : how many that could be read have no good pixel
     """
     frame: np.ndarray
-    data: np.ndarray
-    weight: np.ndarray
+    data: np.ndarray | None
+    weight: np.ndarray | None
     position: np.ndarray
+    dtype: np.dtype
+    packed: tuple = ([], [])
     bad: tuple = ()
     blind: int = 0
 
     @classmethod
     def none(cls, shape, bad=()):
-        return cls(np.zeros(0, np.int64), np.zeros((0, *shape)), np.zeros((0, *shape), bool), np.zeros((0, 2)), bad)
+        return cls(np.zeros(0, np.int64), np.zeros((0, *shape)), np.zeros((0, *shape), bool), np.zeros((0, 2)),
+                   np.dtype(float), bad=bad)
 
     def __len__(self):
         return len(self.frame)
 
 
-def prepare(scan, points, loaded=None):
+def prepare(scan, points, loaded=None, *, keep=True):
     """The rows of these raw scan points: good pixels told from bad ones, corrected, and made to the plan; before there
     is one, whole frames.
 
     loaded : what root has loaded already, or None
+    keep : whether somebody looks at the frames; else they are compressed a few at a time, and gone
     """
     plan = scan.plan or FramePlan.make(scan.raw_shape)
     if loaded is None and points and scan.streams:
         with scan.source.reader(scan.window) as fill:
-            return _made(scan, plan, points, scan.raw_dtype, scan.source.blocks(points),
+            return _made(scan, plan, points, scan.raw_dtype, scan.source.blocks(points), keep,
                          lambda some, out: _read(scan, fill, points[some], out))
     loaded = loaded or load(scan, points)
     if not loaded.points:
         return Rows.none(plan.shape, _reported(scan, loaded.bad))
     loaded = replace(loaded, frames=_region_of(scan, loaded.frames, "frames"),
                      weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(loaded.points), BLOCK)]
+    n = len(loaded.points)
+    blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     if scan.corrects:           # a hook: all at once, on this thread
         good = np.concatenate(in_threads(lambda some: _good_of(scan, loaded.part(some)), blocks, scan.threads))
         frames, good = _corrected(scan, loaded.frames, good)
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded = replace(loaded, frames=window.cut(frames), weights=window.cut(good))
-    rows = _made(scan, plan, loaded.points, loaded.frames.dtype, blocks, lambda some, out: loaded.part(some))
+    rows = _made(scan, plan, loaded.points, loaded.frames.dtype, blocks, keep, lambda some, out: loaded.part(some))
     return replace(rows, bad=_reported(scan, loaded.bad))       # those that were left out, too
 
 
-def _made(scan, plan, points, dtype, blocks, take):
+def _made(scan, plan, points, dtype, blocks, keep, take):
     """The rows of these scan points, made in blocks of a few frames, which stay in the processor's cache, in the
     rank's threads.
 
-    dtype : of the frames; blocks : slices of the points
+    dtype : of the frames; blocks : slices of the points; keep : see `prepare`
     take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
     """
-    data, weight = empty((len(points), *plan.shape), plan.dtype(dtype)), empty((len(points), *plan.shape), bool)
+    made = plan.dtype(dtype)
     straight = plan.only_cuts and dtype.kind != "f"
+    if keep:
+        data, weight = empty((len(points), *plan.shape), made), empty((len(points), *plan.shape), bool)
 
     def make(some):
-        part = take(some, data[some] if straight else None)
-        here = slice(some.start, some.start + len(part.points))
-        if part.points:
-            frames, good = part.frames, part.weights if scan.corrects else \
-                _good_of(scan, part, weight[here] if plan.only_cuts else None)
-            if frames.dtype.kind == "f":
-                finite = np.isfinite(frames)
-                if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                    frames, good = np.where(finite, frames, 0), good & finite
-            if not np.may_share_memory(frames, data):
-                plan.apply(frames, out=data[here])
-            if not np.may_share_memory(good, weight):
-                plan.apply_weight(good, out=weight[here])
-        blind = ~weight[here].any(axis=(1, 2))
+        size = some.stop - some.start
+        out, good_out = (data[some], weight[some]) if keep else (empty((size, *plan.shape), made),
+                                                                 empty((size, *plan.shape), bool))
+        part = take(some, out if straight else None)
+        out, good_out = out[:len(part.points)], good_out[:len(part.points)]
+        if not part.points:
+            return part, 0, ([], [])
+        frames, good = part.frames, part.weights if scan.corrects else \
+            _good_of(scan, part, good_out if plan.only_cuts else None)
+        if frames.dtype.kind == "f":
+            finite = np.isfinite(frames)
+            if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
+                frames, good = np.where(finite, frames, 0), good & finite
+        if not np.may_share_memory(frames, out):
+            plan.apply(frames, out=out)
+        if not np.may_share_memory(good, good_out):
+            plan.apply_weight(good, out=good_out)
+        blind = ~good_out.any(axis=(1, 2))
         if part.bad:
             blind &= ~_unread(part)
-        return part, here, int(blind.sum())
+        return part, int(blind.sum()), ([], []) if scan.sink is None else scan.sink.pack(out, good_out)
 
-    made = in_threads(make, blocks, scan.threads)
-    kept = [point for part, _, _ in made for point in part.points]
-    if len(kept) < len(points):
-        rows = np.concatenate([np.arange(here.start, here.stop) for _, here, _ in made])
+    parts, blind, packed = zip(*in_threads(make, blocks, scan.threads))
+    kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
+    if keep and len(kept) < len(points):
+        rows = np.concatenate([np.arange(some.start, some.start + len(part.points))
+                               for some, part in zip(blocks, parts)])
         data, weight = data[rows], weight[rows]
-    bad = [one for part, _, _ in made for one in part.bad]
-    positions = [part.positions for part, _, _ in made if part.points]
+    positions = [part.positions for part in parts if part.points]
     positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
-    return Rows(numbers(scan, kept), data, weight, _positions_of(scan, Loaded(kept, data, positions, bad=bad)),
-                _reported(scan, bad), sum(blind for _, _, blind in made))
+    return Rows(numbers(scan, kept), data if keep else None, weight if keep else None,
+                _positions_of(scan, Loaded(kept, None, positions, bad=bad)), made,
+                tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad), sum(blind))
 
 
 def _good_of(scan, part, out=None):

@@ -15,16 +15,17 @@ def step(what):
     """Called before each change to the disk; tests replace it, to pull the plug there."""
 
 
-def publish(temporary, path, *, replace=True):
-    """Give a finished file its name, at once and for good.
+def publish(temporary, path, *, replace=True, flush=True):
+    """Give a finished file its name, at once and for good; without `flush` it may be gone when the machine stops.
 
     Raises OutputError when `replace` is False and the name is taken meanwhile; the temporary file is gone then.
     """
     with writing(path):
         try:
-            step(f"flush {path.name}")
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
+            if flush:
+                step(f"flush {path.name}")
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
             step(f"name {path.name}")
             if replace:
                 os.replace(temporary, path)
@@ -33,12 +34,13 @@ def publish(temporary, path, *, replace=True):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        step(f"flush the folder of {path.name}")
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if flush:
+            step(f"flush the folder of {path.name}")
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _link(temporary, path):
@@ -81,22 +83,18 @@ class writing:
 
 @contextmanager
 def hdf5(path):
-    """A new HDF5 file to write into; raises the OSError of the first write that failed, at the latest at the end.
+    """A new HDF5 file to write into; raises the OSError of the first write that failed, at the latest at the end."""
+    with Disk(path, "w+") as disk, h5py.File(disk, "w") as file:
+        yield file
+
+
+class Disk(io.FileIO):
+    """The bytes of an HDF5 file; after the first write that fails, all others are taken and dropped, and it is raised
+    in the end, or by `flush_to_disk`.
 
     HDF5 must not hear of it: where the disk is full when it closes a file, it keeps that file half open, and some
     versions crash.
     """
-    with _Disk(path, "w+") as disk:
-        try:
-            with h5py.File(disk, "w") as file:
-                yield file
-                disk.check()
-        finally:
-            disk.check()
-
-
-class _Disk(io.FileIO):
-    """The bytes of a file; after the first write that fails, all others are taken and dropped."""
     failed = None
 
     def write(self, data):
@@ -109,6 +107,13 @@ class _Disk(io.FileIO):
             self.failed = err
         return size
 
-    def check(self):
+    def flush_to_disk(self):
+        """Wait until what was written is on the disk."""
+        if self.failed is not None:
+            raise self.failed
+        os.fdatasync(self.fileno())
+
+    def __exit__(self, *failure):
+        super().__exit__(*failure)
         if self.failed is not None:
             raise self.failed

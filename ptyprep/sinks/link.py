@@ -42,6 +42,10 @@ class Link:
             return self.parts.ready(fingerprint, encoder, **self.may)
         return self.comm.from_root(ready)
 
+    def pack(self, frames, masks):
+        """(frames, masks), each (n, h, w) and C-contiguous, as lists of the bytes that the file will hold."""
+        return [self.encoder.pack(frame) for frame in frames], WEIGHTS.encode(masks)
+
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
         it does the next chunk can be prepared, unless it is to `wait`: then a failure is heard of with that one.
@@ -50,11 +54,9 @@ class Link:
         size : how many frames are asked for in each chunk
         """
         folder = self.comm.from_root(self._prepare, size)
-        with self.comm.together(f"compressing chunk {batch.chunk}"):
-            data, weights = self.encoder.encode(batch.data), encode_masks(batch.weight)
-        fill = self._store(batch, folder, data, weights)
+        stored = self._store(batch, folder, meta["shape"])
         columns = [self.comm.rows_to_root(column) for column in (batch.index, batch.frame, batch.position)]
-        self.comm.from_root(self._hand_over, wait, batch, fill, columns, meta, info, size)
+        self.comm.from_root(self._hand_over, wait, batch, stored, columns, meta, info, size)
 
     def close(self, meta, info):
         """End the scan with the true meta and info."""
@@ -65,13 +67,17 @@ class Link:
 
     def abandon(self):
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
+        self._settle()
         if self.comm.is_root and self.parts.folder is not None:
-            if self._pending is not None:
-                futures.wait([self._pending])
             if self.parts.finished():
                 self.parts.release()
             else:
                 self.parts.remove()
+
+    def _settle(self):
+        """Until nothing is being written any more, whatever came of it."""
+        if self._pending is not None:
+            futures.wait([self._pending])
 
     def _hand_over(self, wait, *job):
         self._wait()
@@ -89,15 +95,14 @@ class Link:
         self.parts.begin(size)
         return self.parts.folder
 
-    def _store(self, batch, folder, data, weights):
-        """Bring the compressed frames and masks of all ranks to root; what puts them into a part."""
-        data, weights = self._gather(data), self._gather(weights)
-        shape, dtype = batch.data.shape[1:], batch.data.dtype
+    def _store(self, batch, folder, shape):
+        """Bring the compressed frames and masks of all ranks to root: what `_fill` puts into a part."""
+        return [self._gather(pieces) for pieces in batch.packed]
 
-        def fill(part):
-            write_stack(part, "data", data, len(data), shape, dtype, self.encoder)
-            write_stack(part, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
-        return fill
+    def _fill(self, part, stored, shape, dtype):
+        data, weights = stored
+        write_stack(part, "data", data, len(data), shape, dtype, self.encoder)
+        write_stack(part, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
 
     def _gather(self, pieces):
         """The compressed pieces of all ranks, on root."""
@@ -110,12 +115,13 @@ class Link:
         ends = np.cumsum(sizes)
         return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
-    def _write(self, batch, fill, columns, meta, info, size):
+    def _write(self, batch, stored, columns, meta, info, size):
         frames = meta["num_frames"]
         tell = frames, max(-(-frames // size), batch.chunk + 1)
         if self.told not in (None, tell):       # more come than were foreseen: readers hear of it before they are there
             self._show(meta, info(), tell)
-        self.parts.write(batch, fill, *columns, told=frames)
+        self.parts.write(batch, lambda part: self._fill(part, stored, meta["shape"], batch.dtype), columns, frames,
+                         flush=self.grows)
         if self.told is None:
             self._show(meta, info(), tell)
 
@@ -135,13 +141,3 @@ class Link:
             for n in range(count):
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
         publish(self.parts.write_main(meta, info, links), self.output, replace=replace)
-
-
-def encode_masks(masks):
-    """The compressed masks (n, h, w); a mask equal to the one before is not compressed again."""
-    encoded, last = [], None
-    for mask in masks:
-        if last is None or not np.array_equal(mask, last):
-            packed, last = WEIGHTS.encode(mask[None].astype("u1"))[0], mask
-        encoded.append(packed)
-    return encoded

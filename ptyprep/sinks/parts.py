@@ -22,12 +22,13 @@ import numpy as np
 from isal import isal_zlib
 
 from ptyprep import h5rw
-from ptyprep.codec import Encoder
+from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
-WEIGHTS = Encoder("portable")       # masks are bytes and mostly equal; every reader must be able to open them
+WEIGHTS = MaskEncoder()             # every reader must be able to open masks
+COLUMNS = ("indices", "frame_ids", "positions")
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
@@ -81,12 +82,14 @@ class Parts:
     def path(self, number):
         return self.folder / f"{number:06d}.h5"
 
-    def write(self, batch, fill, index, frame, position, told):
-        """Write one part, whole: `fill(part)` puts data and weights into it, the columns are of all its rows.
+    def write(self, batch, fill, columns, told, *, flush):
+        """Write one part, whole: `fill(part)` puts data and weights into it.
 
+        columns : arrays of all its rows, as `COLUMNS` names them
         told : the number of frames that readers are told from now on
+        flush : whether the part outlives a machine that stops; else `resume` finds out that it did not
         """
-        dtype = batch.data.dtype
+        dtype = batch.dtype
         if self._dtype is not None and self._dtype != dtype:
             raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self._dtype}: "
                               f"a .ptyd holds one kind of number; make correct() return always the same")
@@ -96,10 +99,11 @@ class Parts:
             h5rw.stamp(part)
             part.attrs[h5rw.RUN] = self.folder.name
             fill(part)
-            write_columns(part, {"indices": index, "frame_ids": frame, "positions": position})
-        self._log({"chunk": batch.chunk, "frames": len(index), "points": batch.points.stop, "bad": batch.bad,
-                   "blind": batch.blind, "blank": 0 if len(batch.points) else len(index), "told": told})
-        publish(temporary, path)
+            write_columns(part, dict(zip(COLUMNS, columns)))
+        n = len(columns[0])
+        self._log({"chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
+                   "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told})
+        publish(temporary, path, flush=flush)
 
     def write_main(self, meta, info, chunks):
         """The main file under a temporary name, which is returned; it tells which run made it."""
@@ -152,7 +156,10 @@ class Parts:
         for stray in folder.glob("*.tmp"):
             stray.unlink()
         finished, last = self.finished(), None
-        if finished:
+        damaged = next((n for n, path in enumerate(finished) if not _whole(path)), len(finished))
+        for path in finished[damaged:]:     # named and not flushed when the machine stopped; they are made again
+            path.unlink()
+        if finished := finished[:damaged]:
             with h5py.File(finished[-1], "r") as part:
                 self._dtype, last = part["data"].dtype, part["positions"][-1]
         lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
@@ -187,18 +194,57 @@ class Parts:
                 continue
 
 
-def write_stack(group, name, chunks, n, shape, dtype, encoder):
-    """A dataset (n, h, w) with one compressed frame in each chunk, and the checksums of what is stored.
+def _whole(path):
+    """Whether all of a part is there, as far as its checksums tell."""
+    try:
+        with h5py.File(path, "r") as part:
+            for name in ("data", "weights"):
+                told = part[name].attrs.get(CHECKSUM)       # none where it points at the files of the ranks
+                sums = [] if told is None else [isal_zlib.crc32(chunk) for chunk in read_chunks([path], name)]
+                if told is not None and not np.array_equal(checksum_of_frames(sums), told):
+                    return False
+            return all(isal_zlib.crc32(part[name][()]) == part[name].attrs[CHECKSUM] for name in COLUMNS)
+    except (OSError, RuntimeError, KeyError):
+        return False
 
-    chunks : the compressed frames, n of them; any iterable
-    """
-    dataset = group.create_dataset(name, (n, *shape), dtype, chunks=(1, *shape), **encoder.filters())
-    dataset.attrs["type"] = "array"
-    sums = []
-    for i, chunk in enumerate(chunks):
-        dataset.id.write_direct_chunk((i, 0, 0), chunk)
-        sums.append(isal_zlib.crc32(chunk))
-    dataset.attrs[CHECKSUM] = checksum_of_frames(sums)
+
+def read_chunks(parts, name):
+    """The compressed frames of these part files, one after the other."""
+    for path in parts:
+        with h5py.File(path, "r") as part:
+            dataset = part[name]
+            for i in range(len(dataset)):
+                yield dataset.id.read_direct_chunk((i, 0, 0))[1]
+
+
+class GrowingStack:
+    """A dataset (n, h, w) that grows, with one compressed frame in each chunk, and the checksums of what is stored."""
+
+    def __init__(self, group, name, shape, dtype, encoder, n=None):
+        self._dataset = group.create_dataset(name, (n or 0, *shape), dtype, chunks=(1, *shape),
+                                             maxshape=(n, *shape), **encoder.filters())
+        self._dataset.attrs["type"] = "array"
+        self._sums = []
+
+    def add(self, chunks, n):
+        """Add `n` compressed frames, from any iterable."""
+        start = len(self._sums)
+        if len(self._dataset) < start + n:
+            self._dataset.resize(start + n, axis=0)
+        for i, chunk in enumerate(chunks, start):
+            self._dataset.id.write_direct_chunk((i, 0, 0), chunk)
+            self._sums.append(isal_zlib.crc32(chunk))
+
+    def finish(self):
+        """Add the checksums."""
+        self._dataset.attrs[CHECKSUM] = checksum_of_frames(self._sums)
+
+
+def write_stack(group, name, chunks, n, shape, dtype, encoder):
+    """A dataset (n, h, w) of `n` compressed frames, from any iterable."""
+    stack = GrowingStack(group, name, shape, dtype, encoder, n)
+    stack.add(chunks, n)
+    stack.finish()
 
 
 def checksum_of_frames(sums):
@@ -325,14 +371,24 @@ def write_main(temporary, meta, info, chunks, run=""):
     """A main `.ptyd` file under a temporary name, which is returned: meta, info, and its chunks by `chunks(group)`."""
     try:
         with writing(temporary), hdf5(temporary) as main:
-            h5rw.stamp(main)
-            main.attrs[h5rw.RUN] = run
-            group = main.create_group("chunks")
-            group.attrs["type"] = "dict"
-            chunks(group)
-            h5rw.write(main, "meta", meta)
-            h5rw.write(main, "info", info)
+            chunks(begin_main(main, run))
+            end_main(main, meta, info)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     return temporary
+
+
+def begin_main(main, run):
+    """The group of chunks in a new main file, which says which run made it."""
+    h5rw.stamp(main)
+    main.attrs[h5rw.RUN] = run
+    group = main.create_group("chunks")
+    group.attrs["type"] = "dict"
+    return group
+
+
+def end_main(main, meta, info):
+    """What a main file tells of all frames."""
+    h5rw.write(main, "meta", meta)
+    h5rw.write(main, "info", info)

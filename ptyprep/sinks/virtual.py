@@ -5,7 +5,6 @@ import numpy as np
 from ptyprep import h5rw
 from ptyprep.sinks.disk import hdf5, publish, writing
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import WEIGHTS, write_stack
 
 
 class Virtual(Link):
@@ -15,24 +14,21 @@ class Virtual(Link):
     0: so its masks are virtual too.
     """
 
-    def _store(self, batch, folder, data, weights):
+    def _store(self, batch, folder, shape):
         name = f"{batch.chunk:06d}.rank{self.comm.rank:04d}.h5"
-        shape, dtype = batch.data.shape[1:], batch.data.dtype
         with self.comm.together(f"writing {name}"):
             if len(batch):
                 path = folder / name
                 temporary = path.with_suffix(".tmp")
                 with writing(path), hdf5(temporary) as file:
                     h5rw.stamp(file)
-                    write_stack(file, "data", data, len(data), shape, dtype, self.encoder)
-                    write_stack(file, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
+                    super()._fill(file, batch.packed, shape, batch.dtype)
                 publish(temporary, path)
-        files = [(name, n) for name, n in self.comm.each((name, len(batch))) if n]
+        return [(name, n) for name, n in self.comm.each((name, len(batch))) if n]
 
-        def fill(part):
-            _point_at(part, "data", files, shape, dtype)
-            _point_at(part, "weights", files, shape, np.dtype(np.uint8))
-        return fill
+    def _fill(self, part, stored, shape, dtype):
+        _point_at(part, "data", stored, shape, dtype)
+        _point_at(part, "weights", stored, shape, np.dtype(np.uint8))
 
 
 def _point_at(part, name, files, shape, dtype):

@@ -19,7 +19,7 @@ from ptyprep.errors import PtyprepError, SourceError
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 from ptyprep.threads import in_threads
 
-BLOCK = 4                   # frames that a thread reads together: they stay in the processor's cache
+BLOCK = 8                   # frames that a thread reads together: they stay in the processor's cache
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
 OPEN = 32                   # files that are open at a time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed

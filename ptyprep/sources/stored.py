@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 
 from ptyprep import codec
+from ptyprep.buffers import scratch
 from ptyprep.errors import SourceError
 
 FILTER_PACKAGES = {32001: "hdf5plugin (Blosc)", 32004: "hdf5plugin (LZ4)", 32008: "hdf5plugin (bitshuffle)",
                    32015: "hdf5plugin (Zstandard)", 32026: "hdf5plugin (Blosc2)"}
 NAMES = {codec.BITSHUFFLE: "bitshuffle-LZ4", codec.LZ4: "LZ4", codec.DEFLATE: "deflate", codec.SHUFFLE: "byte shuffle"}
 RUN = 16                    # frames that h5py reads at a time
-_lock, _own = threading.Lock(), threading.local()
+_lock = threading.Lock()    # h5py before 3.16 takes none in read_direct_chunk
 
 
 class Stored:
@@ -28,7 +29,7 @@ class Stored:
         self.where = f"{dataset.file.filename}: {dataset.name}"
         self.chunks, self.filters = dataset.chunks, safe_filters(dataset)
         self.whole = all_written(dataset)
-        self.handle = _handle_of(dataset)
+        self.handle, self._size = _handle_of(dataset), 0
         self.start = dataset.id.get_offset() if self.chunks is None and self.handle is not None else None
         self.plain = self.filters is None or self.chunks is None and self.start is None and self.whole
 
@@ -108,11 +109,12 @@ class Stored:
         """The bytes of rows `first` to `last` (excluded) of a chunk that has `rows` rows of `wide` numbers; None where
         it was never written. Raises codec.DamagedChunk."""
         size = self.dtype.itemsize
-        with _lock:
-            info = self.dataset.id.get_chunk_info_by_coord(corner)
-            if info.byte_offset is None:
-                return None
-            chunk = self.dataset.id.read_direct_chunk(corner)[1] if self.handle is None else None
+        info, chunk = self.dataset.id.get_chunk_info_by_coord(corner), None
+        if info.byte_offset is None:
+            return None
+        if self.handle is None:
+            with _lock:
+                chunk = self.dataset.id.read_direct_chunk(corner)[1]
         if chunk is None and not self.filters and info.size == rows * wide * size:
             return np.frombuffer(self._bytes(info.byte_offset + first * wide * size, (last - first) * wide * size),
                                  np.uint8)
@@ -136,11 +138,11 @@ class Stored:
 
     def _bytes(self, start, size):
         """Bytes of the file, outside HDF5's lock. They are valid until this thread asks for the next ones."""
-        if start + size > os.fstat(self.handle).st_size:        # before room is made for it
+        if start + size > self._size:       # before room is made for it; each call that lets other threads on costs
+            self._size = os.fstat(self.handle).st_size
+        if start + size > self._size:
             raise codec.DamagedChunk(f"its {size} bytes reach beyond the end of the file")
-        if len(getattr(_own, "buffer", b"")) < size:
-            _own.buffer = bytearray(size)
-        chunk, done = memoryview(_own.buffer)[:size], 0
+        chunk, done = scratch("chunk", size).data, 0
         while done < size:
             got = os.preadv(self.handle, [chunk[done:]], start + done)
             if not got:

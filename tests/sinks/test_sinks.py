@@ -274,18 +274,18 @@ def test_a_failure_before_the_first_chunk_leaves_nothing(tmp_path, save, fail_at
 
 
 @pytest.mark.parametrize("save", SINKS)
-@pytest.mark.parametrize("where", ["write_stack", "os.fsync", "os.mkdir", "write_main"])
+@pytest.mark.parametrize("where", ["write_stack", "os.fsync", "os.mkdir", "end_main"])
 def test_a_failure_while_the_first_chunk_is_written_leaves_nothing(tmp_path, save, where, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
     if where.startswith("os."):
         monkeypatch.setattr(where, full)
     else:
-        for module in ("parts", "link", "virtual"):
+        for module in ("parts", "append", "link", "virtual"):
             monkeypatch.setattr(f"ptyprep.sinks.{module}.{where}", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         prepare(tmp_path / "s.ptyd", save)
-    if where == "write_main":           # finished chunks stay, for resume
+    if where == "end_main":           # finished chunks stay, for resume
         [folder] = tmp_path.iterdir()
         assert "000000.h5" in names(folder) and not list(folder.glob("*.tmp"))
     else:
