@@ -7,6 +7,7 @@ import numpy as np
 
 from ptyprep.errors import FrameError
 
+LINE = 64                   # bytes that a processor fetches together
 CENTERS = ("fftshift", "geometric", "fft")
 
 
@@ -202,8 +203,11 @@ class FramePlan:
         if self.fliplr:
             frames = frames[..., ::-1]
         if out is None:
-            return np.ascontiguousarray(frames)
-        out[...] = frames
+            out = np.empty(frames.shape, frames.dtype)
+        # columns of one cache line at a time: a transposed frame would fetch each of its lines many times
+        step = max(LINE // frames.itemsize, 1) if self.transpose else max(frames.shape[-1], 1)
+        for start in range(0, frames.shape[-1], step):
+            out[..., start:start + step] = frames[..., start:start + step]
         return out
 
 

@@ -23,8 +23,11 @@ class Slow(PtyScan):
     def load_positions(self):
         return np.arange(60.0).reshape(30, 2) * 1e-7
     def load(self, indices):
-        with open(f"rank{self.comm.rank}.pid", "w") as file:
-            file.write(str(os.getpid()))
+        name = f"rank{self.comm.rank}.pid"
+        if not os.path.exists(name):
+            with open(name + ".tmp", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename(name + ".tmp", name)
         time.sleep(self.p.wait * len(indices))
         return np.arange(30, dtype="u2")[list(indices), None, None] * np.ones((1, 16, 16), "u2")
 '''

@@ -1,23 +1,26 @@
 """`make bench`: frames per second of ours, of plain h5py by hand, of PtyPy where it is, and the limit.
 
-    python tests/benchmark/bench.py [--frames 400] [--repeats 3] [--keep FOLDER] [--markdown FILE] [--only E1M]
+    python tests/benchmark/bench.py [--repeats 3] [--scale 1] [--keep FOLDER] [--only "E1M"] [--markdown FILE]
 
-Scans like those of a 1M and a 4M detector are simulated once. The task: crop 512 x 512 off-centre, mask, write in
-chunks of 100 frames, final rename and flush included. Runs are interleaved; each is a process of its own that says how
-long the work took after its imports. Absolute figures differ from machine to machine; ratios within one run count.
+Scans like those of a 1M and a 4M detector are simulated once. The task: crop 512 x 512 off-centre, apply the mask; to
+convert, write in chunks of 100 frames, final rename and flush included. Runs are interleaved; each is a process of its
+own that says how long the work took after its imports. Absolute figures differ from machine to machine, and on a shared
+one from minute to minute; ratios within one run count.
 
-PtyPy is measured where PTYPREP_PTYPY_PYTHON names an interpreter that has it.
+PtyPy is measured where PTYPREP_PTYPY_PYTHON names an interpreter that has it (`append`, 100 frames in a chunk).
 
-The limit: processors / (CPU time per frame of reading a chunk, decoding the region and, to convert, compressing
-it, each measured alone on one core).
+The limit: processors / (CPU time per frame of reading a chunk, decoding the region and, to convert, compressing it,
+each measured alone on one core, between the runs).
 """
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -25,8 +28,6 @@ import numpy as np
 
 from ptyprep.testing import launch, write_dectris, write_positions
 
-HERE = Path(__file__).parent
-SCANS = {"E1M": (1062, 1028), "E4M": (2162, 2068)}
 SIZE, CHUNK = 512, 100
 CORES = len(os.sched_getaffinity(0))
 
@@ -34,13 +35,19 @@ OURS = f"""
 import json, sys, time
 from ptyprep import recipe
 pars = json.loads(sys.argv[1])
-scan = recipe("eiger")(pars)
+scan = recipe(pars.pop("recipe"))(pars)
 start = time.perf_counter()
-n = sum(len(b.chunk_index) for b in scan.initialize().batches({CHUNK}))
+scan.initialize()
+begun = time.perf_counter() - start
+if scan.p.dfile:
+    scan.prepare({CHUNK})
+else:
+    for batch in scan.batches({CHUNK}):
+        pass
 if scan.comm.is_root:
     seconds = time.perf_counter() - start
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))     # ru_maxrss is inherited
-    print(json.dumps({{"frames": n, "seconds": seconds,
+    print(json.dumps({{"frames": scan.frames_done, "seconds": seconds, "begun": begun,
                        "megabytes": int(peak.split()[1]) / 1024}}))
 """
 
@@ -50,17 +57,16 @@ pars = json.loads(sys.argv[1])
 start, n = time.perf_counter(), 0
 filters = {"bslz4": hdf5plugin.Bitshuffle(cname="lz4"), "portable": dict(compression="gzip", compression_opts=1,
            shuffle=True), "load": None}[pars["write"]]
-(y, x), size = pars["corner"], pars["size"]
+(y, x), (h, w) = pars["corner"], pars["size"]
 with h5py.File(pars["file"]) as file:
-    good = file["entry/instrument/detector/detectorSpecific/pixel_mask"][y:y + size, x:x + size] == 0
+    good = file["entry/instrument/detector/detectorSpecific/pixel_mask"][y:y + h, x:x + w] == 0
     out = filters and h5py.File(pars["out"], "w")
     stacks = [file["entry/data"][k] for k in sorted(file["entry/data"]) if k.startswith("data_")]
     if out:
-        shape = (sum(map(len, stacks)), size, size)
-        target = out.create_dataset("data", shape, "u4", chunks=(1, size, size), **filters)
+        target = out.create_dataset("data", (sum(map(len, stacks)), h, w), stacks[0].dtype, chunks=(1, h, w), **filters)
     for stack in stacks:
         for i in range(len(stack)):
-            frame = stack[i, y:y + size, x:x + size]
+            frame = stack[i, y:y + h, x:x + w]
             frame[~good] = 0
             if out:
                 target[n] = frame
@@ -98,9 +104,9 @@ LIMIT = """
 import json, sys, time
 import h5py, hdf5plugin, numpy as np
 from ptyprep import codec
-from ptyprep.sources.hdf5 import _handle_of, _stored
+from ptyprep.sources.stored import Stored
 pars = json.loads(sys.argv[1])
-(y, x), size, n = pars["corner"], pars["size"], 50
+(y, x), (h, w), n = pars["corner"], pars["size"], 40
 times = {"read": [], "decode": [], "portable": [], "bslz4": []}
 def timed(name, fn, *args):
     start = time.thread_time()
@@ -110,41 +116,97 @@ def timed(name, fn, *args):
 encoders = {how: codec.Encoder(how) for how in ("portable", "bslz4")}
 with h5py.File(pars["file"]) as file:
     data = file["entry/data/data_000001"]
-    h, w = data.shape[1:]
-    handle, out = _handle_of(data), np.zeros((n, size, size), "u4")
+    high, wide = data.shape[1:]
+    stored, itemsize = Stored(data), data.dtype.itemsize
+    out = np.zeros((n, h, w), data.dtype)
     for i in range(n):
-        _, chunk = timed("read", _stored, data, (i, 0, 0), handle)
-        rows = timed("decode", codec.decode_rows, chunk, codec.BITSHUFFLE, h, 4 * w, y, y + size, 4)
-        out[i] = rows.view("u4").reshape(size, w)[:, x:x + size]
+        place = data.id.get_chunk_info_by_coord((i, 0, 0))
+        chunk = timed("read", stored._bytes, place.byte_offset, place.size)
+        rows = timed("decode", codec.decode_rows, chunk, codec.BITSHUFFLE, high, itemsize * wide, y, y + h, itemsize)
+        out[i] = rows.view(data.dtype).reshape(h, wide)[:, x:x + w]
         for how, encoder in encoders.items():
-            timed(how, encoder.encode, out[i:i + 1])
+            timed(how, encoder.pack, out[i])
 print(json.dumps({name: 1e3 * sorted(t)[len(t) // 2] for name, t in times.items()}))
 """
 
+START = """
+import json, subprocess, sys, time
+start = time.perf_counter()
+import ptyprep
+imported = time.perf_counter() - start
+pars = json.loads(sys.argv[1])
+scan = ptyprep.recipe(pars.pop("recipe"))(pars)
+start = time.perf_counter()
+scan.initialize()
+print(json.dumps({"import": imported, "initialize": time.perf_counter() - start, "frames": scan.total}))
+"""
 
-def make_scan(folder, name, frames):
-    """A far-field-like scan: counts fall off from an off-centre beam, gaps hold the largest value."""
-    master = folder / f"{name}_{frames}_master.h5"
-    if master.exists():
+
+@dataclass(frozen=True)
+class Scan:
+    """A simulated scan of a far field: counts fall off from an off-centre beam, gaps hold the largest value."""
+    name: str
+    shape: tuple
+    dtype: str
+    frames: int
+
+    @property
+    def center(self):
+        return self.shape[0] * 0.45, self.shape[1] * 0.55
+
+    def make(self, folder):
+        """The master file; made once."""
+        master = folder / f"{self.name.replace(' ', '_')}_{self.frames}_master.h5"
+        if not master.exists():
+            h, w = self.shape
+            y, x = np.ogrid[:h, :w]
+            mean = 2000 / (1 + ((y - self.center[0]) ** 2 + (x - self.center[1]) ** 2) / 400) + 0.02
+            gaps = (y % 514 >= 510) | (x % 1030 >= 1024)
+            rng = np.random.default_rng(1)
+            base = rng.poisson(mean, (8, h, w)).astype(self.dtype)
+            stack = np.empty((self.frames, h, w), self.dtype)
+            for i in range(self.frames):
+                stack[i] = np.roll(base[i % 8], rng.integers(-3, 4, 2), axis=(0, 1))
+                stack[i][gaps] = np.iinfo(self.dtype).max
+            positions = rng.normal(size=(self.frames, 2)) * 1e-6
+            write_positions(master.with_suffix(".txt"), positions)
+            with h5py.File(master.with_suffix(".positions.h5"), "w") as file:       # for PtyPy
+                file["y"], file["x"], file["good"] = positions[:, 0], positions[:, 1], (~gaps).astype("u1")
+            write_dectris(master, stack, frames_per_file=100, energy=7.2, distance=2.1, psize=(75e-6, 75e-6),
+                          center=self.center, pixel_mask=gaps, virtual=True)
         return master
-    h, w = SCANS[name]
-    center = (h * 0.45, w * 0.55)
-    y, x = np.ogrid[:h, :w]
-    mean = 2000 / (1 + ((y - center[0]) ** 2 + (x - center[1]) ** 2) / 400) + 0.02
-    gaps = (y % 514 >= 510) | (x % 1030 >= 1024)
-    rng = np.random.default_rng(1)
-    base = rng.poisson(mean, (8, h, w)).astype(np.uint32)
-    stack = np.empty((frames, h, w), np.uint32)
-    for i in range(frames):
-        stack[i] = np.roll(base[i % 8], rng.integers(-3, 4, 2), axis=(0, 1))
-        stack[i][gaps] = 2**32 - 1
-    write_dectris(master, stack, frames_per_file=100, energy=7.2, distance=2.1, psize=(75e-6, 75e-6), center=center,
-                  pixel_mask=gaps, virtual=True)
-    positions = rng.normal(size=(frames, 2)) * 1e-6
-    write_positions(master.with_suffix(".txt"), positions)
-    with h5py.File(master.with_suffix(".positions.h5"), "w") as file:       # for PtyPy
-        file["y"], file["x"], file["good"] = positions[:, 0], positions[:, 1], (~gaps).astype("u1")
-    return master
+
+    def jobs(self, folder, ptypy):
+        """{what: (kind, script, parameters, ranks, interpreter)}; the kinds are load, portable, bslz4."""
+        master = self.make(folder)
+        corner = [int(c) - SIZE // 2 for c in self.center]
+        ours = {"recipe": "eiger", "file": str(master), "positions.file": str(master.with_suffix(".txt")),
+                "shape": SIZE}
+        saved = {**ours, "dfile": str(folder / "out.ptyd"), "overwrite": True}
+        hand = {"file": str(master), "corner": corner, "size": (SIZE, SIZE), "out": str(folder / "hand.h5")}
+        theirs = {"file": str(master), "positions": str(master.with_suffix(".positions.h5")), "size": SIZE,
+                  "center": self.center, "out": str(folder / "ptypy.ptyd")}
+        jobs = {"load, by hand": (BY_HAND, {**hand, "write": "load"}), "load": (OURS, ours)}
+        for kind in ("portable", "bslz4"):
+            jobs[f"{kind}, by hand"] = BY_HAND, {**hand, "write": kind}
+            jobs[kind] = OURS, {**saved, "compression": kind}
+        if self.dtype == "u4":
+            jobs["load, 2 ranks"] = OURS, {**ours, "threads": 1}, 2
+            jobs["portable, 2 ranks"] = OURS, {**saved, "threads": 1}, 2
+            jobs["bslz4, 2 ranks"] = OURS, {**saved, "compression": "bslz4", "threads": 1}, 2
+            jobs["load, rebin 2"] = OURS, {**ours, "rebin": 2}
+            jobs["load, turned"] = OURS, {**ours, "orientation": 5}
+            jobs["load, whole frames, by hand"] = BY_HAND, {**hand, "write": "load", "corner": (0, 0),
+                                                            "size": self.shape}
+            jobs["load, whole frames"] = OURS, {**ours, "shape": self.shape, "center": "geometric"}
+        if ptypy:
+            jobs["load, PtyPy"] = PTYPY, {**theirs, "save": None}, 1, ptypy
+            jobs["portable, PtyPy"] = PTYPY, {**theirs, "save": "append"}, 1, ptypy
+        return jobs, (LIMIT, hand)
+
+
+SCANS = [Scan("E1M", (1062, 1028), "u4", 1000), Scan("E1M uint16", (1062, 1028), "u2", 400),
+         Scan("E4M", (2162, 2068), "u4", 400)]
 
 
 def run(script, pars, ranks=1, python=sys.executable):
@@ -158,74 +220,124 @@ def run(script, pars, ranks=1, python=sys.executable):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def jobs_of(folder, name, master, ptypy):
-    """{what: (script, parameters, ranks, interpreter)}."""
-    h, w = SCANS[name]
-    corner = int(h * 0.45) - SIZE // 2, int(w * 0.55) - SIZE // 2
-    ours = {"file": str(master), "positions.file": str(master.with_suffix(".txt")), "shape": SIZE}
-    saved = {**ours, "dfile": str(folder / "out.ptyd"), "overwrite": True}
-    hand = {"file": str(master), "corner": corner, "size": SIZE, "out": str(folder / "hand.h5")}
-    theirs = {"file": str(master), "positions": str(master.with_suffix(".positions.h5")), "size": SIZE,
-              "center": (h * 0.45, w * 0.55), "out": str(folder / "ptypy.ptyd")}
-    jobs = {"load, by hand": (BY_HAND, {**hand, "write": "load"}),
-            "load, ours": (OURS, ours), "load, ours, 2 ranks": (OURS, {**ours, "threads": 1}, 2),
-            "load, ours, rebin 2": (OURS, {**ours, "rebin": 2}),
-            "load, ours, turned": (OURS, {**ours, "orientation": 5}),
-            "portable, by hand": (BY_HAND, {**hand, "write": "portable"}),
-            "portable, ours": (OURS, saved), "portable, ours, 2 ranks": (OURS, {**saved, "threads": 1}, 2),
-            "bslz4, by hand": (BY_HAND, {**hand, "write": "bslz4"}),
-            "bslz4, ours": (OURS, {**saved, "compression": "bslz4"}),
-            "bslz4, ours, 2 ranks": (OURS, {**saved, "compression": "bslz4", "threads": 1}, 2)}
-    if ptypy:
-        jobs["load, PtyPy"] = (PTYPY, {**theirs, "save": None}, 1, ptypy)
-        jobs["portable, PtyPy"] = (PTYPY, {**theirs, "save": "append"}, 1, ptypy)
-    return jobs, run(LIMIT, hand)
-
-
-def measure(folder, name, master, repeats, ptypy):
+def measure(scan, folder, repeats, ptypy):
     """The rows of the table for one scan."""
-    jobs, cost = jobs_of(folder, name, master, ptypy)
-    told = {job: [] for job in jobs}
+    jobs, limit = scan.jobs(folder, ptypy)
+    told, costs = {job: [] for job in jobs}, []
     for _ in range(repeats):
-        for job, what in jobs.items():
+        for number, (job, what) in enumerate(jobs.items()):
+            if number % 4 == 0:
+                costs.append(run(*limit))
             told[job].append(run(*what))
+    cost = {name: statistics.median(c[name] for c in costs) for name in costs[0]}
     rate = {job: statistics.median(t["frames"] / t["seconds"] for t in all_) for job, all_ in told.items()}
     decoding = cost["read"] + cost["decode"]
-    limit = {"load": decoding, "portable": decoding + cost["portable"], "bslz4": decoding + cost["bslz4"]}
-    limit = {kind: 1e3 * CORES / milliseconds for kind, milliseconds in limit.items()}
-    yield (f"| {name} | one core, ms a frame | read {cost['read']:.2f}, decode {cost['decode']:.2f}, portable "
-           f"{cost['portable']:.2f}, bslz4 {cost['bslz4']:.2f} | | | | |")
+    limits = {"load": decoding, "portable": decoding + cost["portable"], "bslz4": decoding + cost["bslz4"]}
+    yield (f"| {scan.name} | one core, ms a frame: read {cost['read']:.2f}, decode {cost['decode']:.2f}, portable "
+           f"{cost['portable']:.2f}, bslz4 {cost['bslz4']:.2f} | | | | | |")
     for job, value in rate.items():
-        kind = job.split(",")[0]
-        theirs = rate.get("load, PtyPy" if kind == "load" else "portable, PtyPy")
+        kind, whole = job.split(",")[0], "whole" in job
+        hand = rate[f"{kind}, whole frames, by hand" if whole else f"{kind}, by hand"]
+        theirs = None if whole else rate.get("load, PtyPy" if kind == "load" else "portable, PtyPy")
+        spread = [t["frames"] / t["seconds"] for t in told[job]]
         memory = max((t.get("megabytes", 0) for t in told[job]), default=0)
-        yield (f"| {name} | {job} | {value:.0f} | {value / rate[f'{kind}, by hand']:.1f} | "
-               f"{f'{value / theirs:.0f}' if theirs else ''} | {value / limit[kind]:.2f} | "
-               f"{f'{memory:.0f}' if memory else ''} |")
+        of_limit = "" if whole else f"{value * limits[kind] / 1e3 / CORES:.2f}"
+        yield (f"| {scan.name} | {job} | {value:.0f} ({min(spread):.0f} to {max(spread):.0f}) | {value / hand:.1f} | "
+               f"{f'{value / theirs:.1f}' if theirs else ''} | {of_limit} | {f'{memory:.0f}' if memory else ''} |")
+
+
+def measure_long(folder, repeats):
+    """Rows that compare 1,000 frames with 10,000: the same files, joined once and ten times by a virtual dataset."""
+    scan = SCANS[0]
+    scan.make(folder)
+    files = sorted(folder.glob(f"{scan.name}_{scan.frames}_data_*.h5"))
+    jobs = {}
+    for times in (1, 10):
+        n = times * 100 * len(files)
+        path = folder / f"long_{n}.h5"
+        layout = h5py.VirtualLayout((n, *scan.shape), scan.dtype)
+        for i, file in enumerate(files * times):
+            source = h5py.VirtualSource(file.name, "entry/data/data", (100, *scan.shape), scan.dtype)
+            layout[100 * i:100 * (i + 1)] = source
+        with h5py.File(path, "w") as file:
+            file.create_virtual_dataset("data", layout)
+        np.save(folder / f"long_{n}.npy", np.zeros((n, 2)))
+        pars = {"recipe": "hdf5", "intensities.file": str(path), "positions.file": str(folder / f"long_{n}.npy"),
+                "shape": SIZE, "center": scan.center, "energy": 7.2, "distance": 2.1, "psize": 75e-6}
+        jobs["load", n] = pars
+        jobs["bslz4", n] = {**pars, "dfile": str(folder / "out.ptyd"), "overwrite": True, "compression": "bslz4"}
+    told = {job: [] for job in jobs}
+    for _ in range(repeats):
+        for job, pars in jobs.items():
+            told[job].append(run(OURS, pars))
+    for (kind, n), all_ in told.items():
+        each = statistics.median(1e3 * t["seconds"] / t["frames"] for t in all_)
+        yield f"| {kind} | {n} | {each:.2f} | {max(t['megabytes'] for t in all_):.0f} |"
+
+
+def measure_start(folder, repeats):
+    """Rows that say how long it takes before the first frame."""
+    for links in (500, 2000):
+        master = folder / f"links_{links}_master.h5"
+        if not master.exists():
+            write_dectris(master, np.zeros((links, 16, 16), "u4"), frames_per_file=1, energy=7.2, distance=2.1,
+                          psize=(75e-6, 75e-6), center=(8, 8))
+            write_positions(master.with_suffix(".txt"), np.zeros((links, 2)))
+    for points in (250_000, 1_000_000):
+        path = folder / f"points_{points}.h5"
+        if not path.exists():
+            with h5py.File(path, "w") as file:
+                file["data"] = np.ones((points, 2, 2), "u1")
+            np.save(path.with_suffix(".npy"), np.random.default_rng(0).normal(size=(points, 2)) * 1e-6)
+    jobs = {f"master file with {n} links": {"recipe": "eiger", "file": str(folder / f"links_{n}_master.h5"),
+                                            "positions.file": str(folder / f"links_{n}_master.txt")}
+            for n in (500, 2000)}
+    jobs |= {f"{n} scan points": {"recipe": "hdf5", "intensities.file": str(folder / f"points_{n}.h5"),
+                                  "positions.file": str(folder / f"points_{n}.npy"), "center": (1, 1), "energy": 7.2,
+                                  "distance": 2.1, "psize": 75e-6} for n in (250_000, 1_000_000)}
+    for what, pars in jobs.items():
+        told = [run(START, pars) for _ in range(repeats)]
+        yield (f"| {what} | {statistics.median(t['import'] for t in told):.2f} | "
+               f"{statistics.median(t['initialize'] for t in told):.2f} |")
+
+
+def tables(folder, args, ptypy):
+    """The lines of all tables, as they come."""
+    if args.only in (None, *(scan.name for scan in SCANS)):
+        yield "| scan | what | frames/s, median (range) | x by hand | x PtyPy | of the limit | peak MB of a rank |"
+        yield "|---|---|---|---|---|---|---|"
+        for scan in SCANS:
+            if args.only in (None, scan.name):
+                scan = Scan(scan.name, scan.shape, scan.dtype, int(scan.frames * args.scale))
+                yield from measure(scan, folder, args.repeats, ptypy)
+    if args.only in (None, "long"):
+        yield from ("", "| of E1M | frames | ms a frame, median | peak MB |", "|---|---|---|---|")
+        yield from measure_long(folder, max(1, args.repeats - 1))
+    if args.only in (None, "start"):
+        yield from ("", "| before the first frame | import, s | initialize, s |", "|---|---|---|")
+        yield from measure_start(folder, args.repeats)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=400, help="of E1M; half of them of E4M")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1, help="times the usual number of frames")
     parser.add_argument("--keep", type=Path, help="folder for the simulated scans, kept for the next time")
-    parser.add_argument("--markdown", type=Path, help="also write the table there")
-    parser.add_argument("--only", choices=SCANS, help="only this scan")
+    parser.add_argument("--markdown", type=Path, help="replace the tables of this page")
+    parser.add_argument("--only", choices=[*(scan.name for scan in SCANS), "long", "start"], help="only this table")
     args = parser.parse_args()
-    ptypy = os.environ.get("PTYPREP_PTYPY_PYTHON")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        lines = ["| scan | what | frames/s, median | x by hand | x PtyPy | of the limit | peak MB |",
-                 "|---|---|---|---|---|---|---|"]
-        for name in [args.only] if args.only else SCANS:
-            master = make_scan(folder, name, args.frames if name == "E1M" else args.frames // 2)
-            lines += measure(folder, name, master, args.repeats, ptypy)
-        table = "\n".join(lines)
-        print(table)
+        lines = [f"{CORES} processors, Python {platform.python_version()}, h5py {h5py.__version__} (HDF5 "
+                 f"{h5py.version.hdf5_version}); {args.repeats} repeats, interleaved.", ""]
+        print(lines[0], "\n", flush=True)
+        for line in tables(folder, args, os.environ.get("PTYPREP_PTYPY_PYTHON")):
+            print(line, flush=True)
+            lines.append(line)
         if args.markdown:
-            args.markdown.write_text(f"# Speed\n\n`make bench` on {CORES} cores, {args.repeats} repeats, {args.frames} "
-                                     f"frames of E1M.\n\n{table}\n")
+            page = args.markdown.read_text().split("\n## Measured\n")[0]
+            args.markdown.write_text(f"{page}\n## Measured\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ import pytest
 from ptyprep import Par, PtyScan
 from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.sinks import SINKS
+from ptyprep.testing import read_ptyd
+from ptyprep.verify import problems
 
 N, SHAPE = 11, (16, 16)
 FRAMES = np.random.default_rng(1).poisson(5, (N, *SHAPE)).astype("u2")
 PLACES = np.random.default_rng(2).normal(size=(N, 2)) * 1e-6
+DAMAGED = FRAMES[5].tobytes()[:32]      # bytes that are in the second of the chunks of four frames
 PER_FRAME = {"data": (3, "array"), "indices": (1, "arraylist"), "positions": (2, "array"), "frame_ids": (1, "array")}
 
 GROWING = ("link", "virtual")           # the others are there only at the end
@@ -290,6 +293,57 @@ def test_a_failure_while_the_first_chunk_is_written_leaves_nothing(tmp_path, sav
         assert "000000.h5" in names(folder) and not list(folder.glob("*.tmp"))
     else:
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad_frames", ["drop", "mask"])
+@pytest.mark.parametrize("recipe", [Uneven, Even])
+@pytest.mark.parametrize("save", SINKS)
+def test_frames_that_nobody_looks_at_are_saved_as_others_are(tmp_path, save, recipe, bad_frames):
+    class Corrected(recipe):
+        """Three frames cannot be read, and the others are made larger."""
+        broken = (0, 5, 6)
+
+        def correct(self, raw, weights, common):
+            return raw * np.float32(1.5), weights
+    prepare(tmp_path / "seen.ptyd", save, Corrected, bad_frames=bad_frames)
+    done = []
+    scan = Corrected(dfile=tmp_path / "unseen.ptyd", save=save, bad_frames=bad_frames).initialize()
+    scan.prepare(4, done.append)
+    seen, unseen = read_ptyd(tmp_path / "seen.ptyd"), read_ptyd(tmp_path / "unseen.ptyd")
+    assert all(np.array_equal(seen[name], unseen[name]) for name in seen) and len(seen["data"]) == sum(done)
+    kept = [i for i in range(len(FRAMES)) if i not in Corrected.broken]
+    rows = kept if bad_frames == "mask" else slice(None)
+    assert np.array_equal(unseen["data"][rows], recipe.frames_of_scan[kept] * np.float32(1.5))
+    assert len(scan.bad) == 3 and list(problems(tmp_path / "unseen.ptyd")) == []
+
+
+def test_what_is_not_saved_has_to_be_looked_at():
+    with pytest.raises(ParameterError, match="set dfile, or take them from batches"):
+        Scan().initialize().prepare()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path: path.write_bytes(path.read_bytes().replace(DAMAGED, bytes(len(DAMAGED)))),
+    lambda path: path.unlink(),
+])
+@pytest.mark.parametrize("save", ["append", "merge", "link"])
+def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, damage):
+    class Stopped(Scan):
+        """Ends in the last chunk, the first time."""
+        fail_at = N - 1
+    prepare(tmp_path / "whole.ptyd", save)
+    out = tmp_path / "s.ptyd"
+    with pytest.raises(RuntimeError):
+        prepare(out, save, Stopped, compression="none")
+    [folder] = tmp_path.glob("s.*/")
+    assert DAMAGED in (folder / "000001.h5").read_bytes()
+    damage(folder / "000001.h5")
+    Stopped.fail_at = None
+    prepare(out, save, Stopped, compression="none", resume=True)
+    whole, made = read_ptyd(tmp_path / "whole.ptyd"), read_ptyd(out)
+    assert all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
 
 
 @pytest.mark.parametrize("save", SINKS)
