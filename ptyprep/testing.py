@@ -1,12 +1,14 @@
 """For recipe authors: tiny detector files, what every recipe must do, and "run this on N ranks"."""
 import difflib
 import inspect
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -306,6 +308,29 @@ def _spoken(recipe):
 def _joined(batches):
     parts = [(b.data, b.weight, b.position, b.frame, b.index) for b in batches]
     return dict(zip(("data", "weights", "positions", "frame_ids", "indices"), map(np.concatenate, zip(*parts))))
+
+
+def read_part(path):
+    """The frames (n, h, w) of a part of an interrupted run, whether they lie in it or in the file that was growing (or
+    has its name already), read without the code that writes or resumes them."""
+    with h5py.File(path, "r") as part:
+        if "places" not in part:
+            return part["data"][()]
+        shape, dtype, frames = part["data"].shape[1:], part["data"].dtype, []
+        size = int(np.prod(shape)) * dtype.itemsize
+        growing = Path(path).with_name(part.attrs["growing"])
+        if not growing.exists():
+            growing = growing.parent.with_name(json.loads(growing.with_name("run.json").read_text())["output"])
+        with open(growing, "rb") as growing:
+            for start, length, told in part["places"][()].tolist():
+                growing.seek(start)
+                chunk = growing.read(length)
+                if zlib.crc32(chunk) != told:
+                    raise ValueError(f"{path}: the bytes at {start} of {growing.name} are others")
+                if length != size:      # byte shuffle and deflate
+                    chunk = np.frombuffer(zlib.decompress(chunk), np.uint8).reshape(dtype.itemsize, -1).T.tobytes()
+                frames.append(np.frombuffer(chunk, dtype).reshape(shape))
+        return np.array(frames)
 
 
 def read_ptyd(path):

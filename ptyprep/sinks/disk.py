@@ -15,10 +15,11 @@ def step(what):
     """Called before each change to the disk; tests replace it, to pull the plug there."""
 
 
-def publish(temporary, path, *, replace=True, flush=True):
+def publish(temporary, path, *, replace=True, flush=True, keep=False):
     """Give a finished file its name, at once and for good; without `flush` it may be gone when the machine stops.
 
-    Raises OutputError when `replace` is False and the name is taken meanwhile; the temporary file is gone then.
+    Raises OutputError when `replace` is False and the name is taken meanwhile; the temporary file is gone then, unless
+    it is to be kept.
     """
     with writing(path):
         try:
@@ -32,7 +33,8 @@ def publish(temporary, path, *, replace=True, flush=True):
             else:
                 _link(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            if not keep:
+                temporary.unlink(missing_ok=True)
             raise
         if flush:
             step(f"flush the folder of {path.name}")

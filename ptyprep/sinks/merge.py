@@ -1,13 +1,12 @@
-"""`merge`: one file with a single chunk, the most portable kind, made beside finished parts."""
+"""`merge`: one file with a single chunk, the most portable kind; it grows like that of `append`."""
 import numpy as np
 
 from ptyprep.sinks.append import Append
-from ptyprep.sinks.parts import COLUMNS, WEIGHTS, GrowingStack, read_chunks, write_columns, write_stack
+from ptyprep.sinks.parts import COLUMNS, WEIGHTS, GrowingStack, write_columns, write_stack
 
 
 class Merge(Append):
-    """Save mode `merge`: one chunk holds all frames, which is the only kind that PyNX reads. Compressed frames are
-    copied as they are."""
+    """Save mode `merge`: one chunk holds all frames, which is the only kind that PyNX reads."""
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
@@ -19,14 +18,14 @@ class Merge(Append):
             target = self._chunks.create_group("0")
             target.attrs["type"] = "dict"
             self._stack = GrowingStack(target, "data", shape, dtype, self.encoder)
-        self._stack.add(data, len(weights))
         for name, values in columns.items():
             self._columns[name].append(values)
+        return self._stack.add(data, len(weights))
 
     def _finish_chunks(self, finished, shape, *, masks):
         self._stack.finish()
         columns = {name: np.concatenate(values) for name, values in self._columns.items()}
-        n = len(columns["indices"])
         if masks:
-            write_stack(self._chunks["0"], "weights", read_chunks(finished, "weights"), n, shape, np.uint8, WEIGHTS)
+            weights = (packed for path in finished for packed in self.parts.stored(path, "weights"))
+            write_stack(self._chunks["0"], "weights", weights, len(columns["indices"]), shape, np.uint8, WEIGHTS)
         write_columns(self._chunks["0"], columns)

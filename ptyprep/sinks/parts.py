@@ -29,6 +29,7 @@ from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = MaskEncoder()             # every reader must be able to open masks
 COLUMNS = ("indices", "frame_ids", "positions")
+GROWING = "growing"                 # how the file of all frames is called in the run's folder, and a part's attribute
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
@@ -156,7 +157,7 @@ class Parts:
         for stray in folder.glob("*.tmp"):
             stray.unlink()
         finished, last = self.finished(), None
-        damaged = next((n for n, path in enumerate(finished) if not _whole(path)), len(finished))
+        damaged = next((n for n, path in enumerate(finished) if not self._whole(path)), len(finished))
         for path in finished[damaged:]:     # named and not flushed when the machine stopped; they are made again
             path.unlink()
         if finished := finished[:damaged]:
@@ -169,6 +170,39 @@ class Parts:
                 "blank": sum(line["blank"] for line in lines),
                 "told": lines[-1]["told"] if lines else None, "dtype": self._dtype, "position": last,
                 "bad": [tuple(b) for line in lines for b in line["bad"]]}
+
+    def stored(self, path, name):
+        """The compressed frames of a part, one after the other, wherever they lie.
+
+        Raises OSError or ValueError where they are not whole any more.
+        """
+        with h5py.File(path, "r") as part:
+            if name == "data" and "places" in part:
+                growing = self.folder / part.attrs[GROWING]
+                if not growing.exists() and self.made_output():
+                    growing = self.output       # it has its name already
+                yield from _at(growing, part["places"][()])
+                return
+            sums = []
+            for i in range(len(part[name])):
+                chunk = part[name].id.read_direct_chunk((i, 0, 0))[1]
+                sums.append(isal_zlib.crc32(chunk))
+                yield chunk
+            if not np.array_equal(checksum_of_frames(sums), part[name].attrs[CHECKSUM]):
+                raise ValueError(f"{path}: {name} has another checksum")
+
+    def _whole(self, path):
+        """Whether all of a part is there, as far as its checksums tell."""
+        try:
+            with h5py.File(path, "r") as part:
+                virtual = part["data"].is_virtual       # it points at the files of the ranks
+                sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM]) for name in COLUMNS]
+            for name in () if virtual else ("data", "weights"):
+                for _ in self.stored(path, name):
+                    pass
+        except (OSError, RuntimeError, KeyError, ValueError):
+            return False
+        return all(found == told for found, told in sums)
 
     def _say(self, **state):
         """Write what the run is, whole."""
@@ -194,27 +228,21 @@ class Parts:
                 continue
 
 
-def _whole(path):
-    """Whether all of a part is there, as far as its checksums tell."""
-    try:
-        with h5py.File(path, "r") as part:
-            for name in ("data", "weights"):
-                told = part[name].attrs.get(CHECKSUM)       # none where it points at the files of the ranks
-                sums = [] if told is None else [isal_zlib.crc32(chunk) for chunk in read_chunks([path], name)]
-                if told is not None and not np.array_equal(checksum_of_frames(sums), told):
-                    return False
-            return all(isal_zlib.crc32(part[name][()]) == part[name].attrs[CHECKSUM] for name in COLUMNS)
-    except (OSError, RuntimeError, KeyError):
-        return False
+def write_places(part, growing, places, shape, dtype):
+    """Frames that lie in the growing file of that name, by `places` (n, 3): where, how many bytes, their checksum."""
+    part.attrs[GROWING] = growing
+    part.create_dataset("data", (0, *shape), dtype)
+    part["places"] = np.array(places, np.uint64)
 
 
-def read_chunks(parts, name):
-    """The compressed frames of these part files, one after the other."""
-    for path in parts:
-        with h5py.File(path, "r") as part:
-            dataset = part[name]
-            for i in range(len(dataset)):
-                yield dataset.id.read_direct_chunk((i, 0, 0))[1]
+def _at(path, places):
+    """The bytes of a file at these places. Raises ValueError where they are others."""
+    with open(path, "rb", buffering=0) as file:
+        for start, size, told in places.tolist():
+            chunk = os.pread(file.fileno(), size, start)
+            if isal_zlib.crc32(chunk) != told:
+                raise ValueError(f"{path}: the bytes at {start} have another checksum")
+            yield chunk
 
 
 class GrowingStack:
@@ -227,13 +255,16 @@ class GrowingStack:
         self._sums = []
 
     def add(self, chunks, n):
-        """Add `n` compressed frames, from any iterable."""
-        start = len(self._sums)
+        """Add `n` compressed frames, from any iterable: [(where in the file, how many bytes, their checksum)]."""
+        start, places = len(self._sums), []
         if len(self._dataset) < start + n:
             self._dataset.resize(start + n, axis=0)
         for i, chunk in enumerate(chunks, start):
             self._dataset.id.write_direct_chunk((i, 0, 0), chunk)
             self._sums.append(isal_zlib.crc32(chunk))
+            info = self._dataset.id.get_chunk_info_by_coord((i, 0, 0))
+            places.append((info.byte_offset, info.size, self._sums[-1]))
+        return places
 
     def finish(self):
         """Add the checksums."""
@@ -241,10 +272,11 @@ class GrowingStack:
 
 
 def write_stack(group, name, chunks, n, shape, dtype, encoder):
-    """A dataset (n, h, w) of `n` compressed frames, from any iterable."""
+    """A dataset (n, h, w) of `n` compressed frames, from any iterable; see `GrowingStack.add`."""
     stack = GrowingStack(group, name, shape, dtype, encoder, n)
-    stack.add(chunks, n)
+    places = stack.add(chunks, n)
     stack.finish()
+    return places
 
 
 def checksum_of_frames(sums):

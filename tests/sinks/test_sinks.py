@@ -328,8 +328,9 @@ def test_what_is_not_saved_has_to_be_looked_at():
     lambda path: path.write_bytes(path.read_bytes().replace(DAMAGED, bytes(len(DAMAGED)))),
     lambda path: path.unlink(),
 ])
+@pytest.mark.parametrize("name", ["000001.h5", "growing.*"])
 @pytest.mark.parametrize("save", ["append", "merge", "link"])
-def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, damage):
+def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, name, damage):
     class Stopped(Scan):
         """Ends in the last chunk, the first time."""
         fail_at = N - 1
@@ -338,8 +339,9 @@ def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, d
     with pytest.raises(RuntimeError):
         prepare(out, save, Stopped, compression="none")
     [folder] = tmp_path.glob("s.*/")
-    assert DAMAGED in (folder / "000001.h5").read_bytes()
-    damage(folder / "000001.h5")
+    assert DAMAGED in b"".join(path.read_bytes() for path in folder.iterdir())
+    for path in list(folder.glob(name)):        # link has no growing file
+        damage(path)
     Stopped.fail_at = None
     prepare(out, save, Stopped, compression="none", resume=True)
     whole, made = read_ptyd(tmp_path / "whole.ptyd"), read_ptyd(out)
