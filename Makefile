@@ -34,7 +34,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.test
-	$(BIN)/python tests/benchmark/bench.py
+	$(BIN)/python tests/benchmark/bench.py --markdown docs/speed.md
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info

@@ -37,11 +37,22 @@ def filters_of(dataset):
     return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
+def is_plain(dataset):
+    """Whether numbers lie in the file as NumPy has them."""
+    try:
+        return dataset.dtype.kind == "b" or dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype)
+    except TypeError:
+        return False
+
+
 def own_filters(dataset):
     """The filters of a dataset where all of them are undone here, in the order in which they were applied; else None.
 
-    () for what is stored as it is.
+    () for what is stored as it is. None, too, where the bytes in the file are not those of `dataset.dtype`: HDF5 has
+    numbers of 12 bits, and with an offset.
     """
+    if not is_plain(dataset):
+        return None
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
     for code, _, options, _ in filters:

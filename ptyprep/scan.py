@@ -334,7 +334,7 @@ class PtyScan(Tree):
     @property
     def streams(self):
         """Whether frames go from the source to prepared ones a few at a time: no hook of the recipe is between."""
-        return type(self).load is PtyScan.load and not self.corrects and hasattr(self.source, "reader")
+        return type(self).load is PtyScan.load and not self.corrects and _has_reader(self.source)
 
     @property
     def total(self):
@@ -369,7 +369,8 @@ class PtyScan(Tree):
         """The raw rows and columns that are read: the region once it is decided, else the whole frame."""
         if self.raw_shape is None:      # load() is asked for the first frame, to learn its shape
             return Window(slice(None), slice(None))
-        return whole(self.raw_shape) if self.plan is None or self.full_frames else self.plan.window
+        everything = self.plan is None or self.full_frames and self.corrects
+        return whole(self.raw_shape) if everything else self.plan.window
 
     def cut(self, array):
         """The region of a detector-sized array (..., h, w)."""
@@ -769,3 +770,10 @@ class PtyScan(Tree):
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)
+
+
+def _has_reader(source):
+    """Whether a source's `reader` gives what its `read` does: the one is not older than the other."""
+    where = [next((i for i, cls in enumerate(type(source).__mro__) if name in vars(cls)), None)
+             for name in ("reader", "read")]
+    return None not in where and where[0] <= where[1] and "read" not in vars(source)

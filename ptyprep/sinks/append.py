@@ -1,6 +1,6 @@
 """`append`: one file that keeps its chunks; it grows under another name and is renamed into place."""
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import h5py
 import numpy as np
@@ -21,20 +21,28 @@ class Append(Link):
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
+        self._forget()
+
+    def _forget(self):
+        """Nothing is open yet, or no more."""
         self._path = self._main = self._chunks = None       # the growing file and its group of chunks
         self._disk, self._open = None, ExitStack()
         self._mask, self._one_mask = None, True     # the first mask, compressed; whether all are equal to it
+        self._copied = 0                            # parts of an earlier run
 
     def abandon(self):
         self._settle()
         with suppress(OSError):
             self._open.close()
+        if self._path is not None and len(self.parts.finished()) == self._copied:
+            self._path.unlink(missing_ok=True)      # no part points there
         super().abandon()
+        self._forget()
 
     def _write(self, batch, stored, columns, meta, info, size):
         self._begin()
         data, weights = stored
-        with writing(self.output):
+        with self._writing():
             places = self._add(batch.chunk, data, weights, tuple(meta["shape"]), batch.dtype,
                                dict(zip(COLUMNS, columns)))
             step(f"flush chunk {batch.chunk}")
@@ -53,19 +61,38 @@ class Append(Link):
         """Begin the growing file, with what an earlier run has finished; its own stays, for its parts point there."""
         if self._main is not None:
             return
-        folder = self.parts.folder
+        folder, finished, needed = self.parts.folder, self.parts.finished(), set()
+        for path in finished:
+            with h5py.File(path, "r") as part:
+                needed.add(part.attrs.get(GROWING))
+        for path in folder.glob(f"{GROWING}.*"):
+            if path.name not in needed:     # of a run that ended before its first part
+                path.unlink()
+        self._copied = len(finished)
         self._path = folder / f"{GROWING}.{secrets.token_hex(4)}"
-        with writing(self.output):
+        with self._writing():
             self._disk = self._open.enter_context(Disk(self._path, "w+"))
             self._main = self._open.enter_context(h5py.File(self._disk, "w"))
             self._chunks = of_parts.begin_main(self._main, folder.name)
-            for number, path in enumerate(self.parts.finished()):
+            for number, path in enumerate(finished):
                 with h5py.File(path, "r") as part:
                     shape, dtype = part["data"].shape[1:], part["data"].dtype
                     columns = {name: part[name][()] for name in COLUMNS}
                 self._add(number, self.parts.stored(path, "data"), list(self.parts.stored(path, "weights")), shape,
                           dtype, columns)
             self._disk.flush_to_disk()
+
+    @contextmanager
+    def _writing(self):
+        """A block that writes the growing file: where it could not be written, that is what is said, whatever HDF5
+        found when it read it back."""
+        with writing(self.output):
+            try:
+                yield
+            except Exception:
+                if self._disk is not None:
+                    self._disk.check()
+                raise
 
     def _add(self, number, data, weights, shape, dtype, columns):
         """A chunk more in the growing file; where its frames lie there, as `parts.GrowingStack.add` says.
@@ -87,7 +114,7 @@ class Append(Link):
     def _close(self, meta, info):
         self._begin()
         finished = self.parts.finished()
-        with writing(self.output):
+        with self._writing():
             if self._one_mask:
                 with h5py.File(finished[0], "r") as part:
                     meta = {**meta, "weight2d": part["weights"][0] > 0}

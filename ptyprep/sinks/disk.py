@@ -109,13 +109,23 @@ class Disk(io.FileIO):
             self.failed = err
         return size
 
-    def flush_to_disk(self):
-        """Wait until what was written is on the disk."""
+    def truncate(self, size=None):
+        try:
+            return super().truncate(size)
+        except OSError as err:
+            self.failed = self.failed or err
+            return size
+
+    def check(self):
+        """Raise the failure of a write, if there was one."""
         if self.failed is not None:
             raise self.failed
+
+    def flush_to_disk(self):
+        """Wait until what was written is on the disk."""
+        self.check()
         os.fdatasync(self.fileno())
 
     def __exit__(self, *failure):
         super().__exit__(*failure)
-        if self.failed is not None:
-            raise self.failed
+        self.check()

@@ -8,8 +8,8 @@ from ptyprep.sinks.parts import COLUMNS, WEIGHTS, GrowingStack, write_columns, w
 class Merge(Append):
     """Save mode `merge`: one chunk holds all frames, which is the only kind that PyNX reads."""
 
-    def __init__(self, *args, **keywords):
-        super().__init__(*args, **keywords)
+    def _forget(self):
+        super()._forget()
         self._stack, self._columns = None, {name: [] for name in COLUMNS}
 
     def _add(self, number, data, weights, shape, dtype, columns):

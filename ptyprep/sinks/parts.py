@@ -156,14 +156,14 @@ class Parts:
         _lock(folder)
         for stray in folder.glob("*.tmp"):
             stray.unlink()
+        lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
         finished, last = self.finished(), None
-        damaged = next((n for n, path in enumerate(finished) if not self._whole(path)), len(finished))
+        damaged = next((n for n, path in enumerate(finished) if n not in lines or not self._whole(path)), len(finished))
         for path in finished[damaged:]:     # named and not flushed when the machine stopped; they are made again
             path.unlink()
         if finished := finished[:damaged]:
             with h5py.File(finished[-1], "r") as part:
                 self._dtype, last = part["data"].dtype, part["positions"][-1]
-        lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
         lines = [lines[n] for n in range(len(finished))]
         return {"chunk": len(finished), "frames": sum(line["frames"] for line in lines),
                 "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
@@ -196,11 +196,15 @@ class Parts:
         try:
             with h5py.File(path, "r") as part:
                 virtual = part["data"].is_virtual       # it points at the files of the ranks
-                sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM]) for name in COLUMNS]
+                sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM])
+                        for name in (*COLUMNS, "places") if name != "places" or name in part]
+                frames = {len(part[name]) for name in COLUMNS} | {len(part.get("places", part["data"]))}
+                if len(frames) > 1:
+                    return False
             for name in () if virtual else ("data", "weights"):
                 for _ in self.stored(path, name):
                     pass
-        except (OSError, RuntimeError, KeyError, ValueError):
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError):
             return False
         return all(found == told for found, told in sums)
 
@@ -221,10 +225,16 @@ class Parts:
             os.fsync(log.fileno())
 
     def _logged(self):
-        for line in (self.folder / LOG_FILE).read_text().splitlines() if (self.folder / LOG_FILE).exists() else ():
+        """The lines of the log. One that was cut off when the process died is cut out: its part is not there."""
+        path = self.folder / LOG_FILE
+        text = path.read_bytes() if path.exists() else b""
+        whole = text[:text.rfind(b"\n") + 1]
+        if whole != text:
+            os.truncate(path, len(whole))
+        for line in whole.splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:      # cut off when the process died; its part is not there
+            except ValueError:      # never flushed when the machine stopped
                 continue
 
 
@@ -232,7 +242,7 @@ def write_places(part, growing, places, shape, dtype):
     """Frames that lie in the growing file of that name, by `places` (n, 3): where, how many bytes, their checksum."""
     part.attrs[GROWING] = growing
     part.create_dataset("data", (0, *shape), dtype)
-    part["places"] = np.array(places, np.uint64)
+    write_columns(part, {"places": np.array(places, np.uint64)})
 
 
 def _at(path, places):
@@ -240,7 +250,7 @@ def _at(path, places):
     with open(path, "rb", buffering=0) as file:
         for start, size, told in places.tolist():
             chunk = os.pread(file.fileno(), size, start)
-            if isal_zlib.crc32(chunk) != told:
+            if len(chunk) != size or not size or isal_zlib.crc32(chunk) != told:
                 raise ValueError(f"{path}: the bytes at {start} have another checksum")
             yield chunk
 

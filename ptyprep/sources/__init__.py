@@ -34,6 +34,9 @@ class FrameSource(Protocol):
     notes : sentences about what the file says that cannot be true
     files : the files that hold the data
     missing : [(range of frames, reason)] that cannot be read
+
+    A source that any thread may read has two methods more, as `Hdf5Stack` does: `reader` and `blocks`. Then frames are
+    read and prepared a few at a time.
     """
     shape: tuple
     dtype: np.dtype

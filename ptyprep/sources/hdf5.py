@@ -301,7 +301,7 @@ class Hdf5Stack:
 
         It raises SourceError naming file, dataset and frame for what is missing or damaged.
         """
-        opened, (h, w) = _Opened(), self.shape[1:]
+        opened, (h, w) = _Opened(self.dtype), self.shape[1:]
         yield partial(self._fill, opened, *(window or (slice(0, h), slice(0, w))))
 
     def blocks(self, indices):
@@ -356,27 +356,44 @@ class Hdf5Stack:
     def road(self):
         """How frames are read, and why: a few words for a plan."""
         piece = next((p for p in self.pieces if not p.missing), None)
-        return "nothing to read" if piece is None else _Opened()(piece).road()
+        return "nothing to read" if piece is None else _Opened(self.dtype)(piece).road()
 
 
 class _Opened:
     """Datasets that stay open while frames are read, of the last `OPEN` pieces. The others close when no thread reads
     them any more."""
 
-    def __init__(self):
-        self._stored, self._lock = {}, threading.Lock()
+    def __init__(self, dtype):
+        self._dtype, self._stored, self._lock = dtype, {}, threading.Lock()
 
     def __call__(self, piece):
         with self._lock:
             if (stored := self._stored.get(id(piece))) is None:
-                dataset = dataset_in(open_hdf5(piece.path), piece.key)
-                if dataset.shape[-2:] != piece.shape:
-                    raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, expected "
-                                      f"{piece.shape}")
+                stored = self._open(piece)
                 while len(self._stored) >= OPEN:
                     del self._stored[next(iter(self._stored))]
-                stored = self._stored[id(piece)] = Stored(dataset)
+                self._stored[id(piece)] = stored
             return stored
+
+    def _open(self, piece):
+        """A piece's dataset, if it still is what it was when the stack was made."""
+        try:
+            dataset = dataset_in(open_hdf5(piece.path), piece.key)
+            if dataset.shape[-2:] != piece.shape:
+                raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, expected "
+                                  f"{piece.shape}")
+            there = dataset.size // (piece.shape[0] * piece.shape[1])
+            if there < piece.first + piece.count:
+                raise SourceError(f"{piece.path}: {piece.key} has {there} frames, expected "
+                                  f"{piece.first + piece.count}: it was written again meanwhile")
+            if not np.can_cast(dataset.dtype, self._dtype, "safe"):
+                raise SourceError(f"{piece.path}: {piece.key} holds {dataset.dtype}, expected {self._dtype} or what "
+                                  f"fits into it")
+            return Stored(dataset)
+        except SourceError:
+            raise
+        except (OSError, RuntimeError, ValueError, KeyError) as err:
+            raise SourceError(f"{piece.path}: {piece.key} cannot be read: {reason(err)}") from err
 
 
 def pieces_of(dataset, start=0):

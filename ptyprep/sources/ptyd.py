@@ -181,4 +181,6 @@ class PtydFile(Hdf5Stack):
             return None
         if sum(p.count for p in self._weights) != self.shape[0]:
             raise SourceError(f"{self.path}: only some of its chunks have weights")
-        return Hdf5Stack.of_pieces(self.path, self._weights, self.shape).read(indices, window) > 0
+        stack = Hdf5Stack.of_pieces(self.path, self._weights, self.shape)
+        stack.threads = self.threads
+        return stack.read(indices, window) > 0

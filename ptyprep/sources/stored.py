@@ -36,6 +36,8 @@ class Stored:
     def road(self):
         """How it is read, and why: a few words."""
         names = " after ".join(NAMES[code] for code in reversed(self.filters or ()))
+        if self.filters is None and not codec.is_plain(self.dataset):
+            return "through h5py: the numbers in the file have bits that NumPy does not know"
         if self.filters is None:
             codes = ", ".join(map(str, codec.filters_of(self.dataset)))
             return f"through h5py: only HDF5 undoes filter {codes}"
@@ -62,7 +64,7 @@ class Stored:
                 self._rows(frames, rows, cols, out, numbers)
             else:
                 self._decode(frames, rows, cols, out, numbers)
-        except (OSError, RuntimeError) as err:
+        except (OSError, RuntimeError, ValueError) as err:
             raise SourceError(f"{self.where}, frames {numbers[0]} to {numbers[-1]} of the scan cannot be read: "
                               f"{filter_hint(self.dataset) or reason(err)}") from err
 
@@ -207,9 +209,10 @@ def safe_filters(dataset):
     Raises SourceError for bitshuffle with another filter.
     """
     own, filters = codec.own_filters(dataset), codec.filters_of(dataset)
-    if own is None and len(filters) > 1 and codec.BITSHUFFLE in filters:
+    if own is None and codec.BITSHUFFLE in filters and (len(filters) > 1 or not codec.is_plain(dataset)):
+        what = "on top of each other" if len(filters) > 1 else "and numbers of unusual bits"
         raise SourceError(f"{dataset.file.filename}: {dataset.name} is stored with the HDF5 filters "
-                          f"{', '.join(map(str, filters))} on top of each other, which is not safe to read; write it "
+                          f"{', '.join(map(str, filters))} {what}, which is not safe to read; write it "
                           f"with bitshuffle ({codec.BITSHUFFLE}) alone, or with another filter")
     return own
 
