@@ -348,6 +348,111 @@ def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, n
     assert all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
 
 
+def stopped(out, save, **pars):
+    """The folder of a run that ended in the last chunk."""
+    class Stopped(Scan):
+        """Fails at the last frame."""
+        fail_at = N - 1
+    with pytest.raises(RuntimeError):
+        prepare(out, save, Stopped, **pars)
+    return next(out.parent.glob("s.*/"))
+
+
+def resumed(out, save):
+    """Whether the run is resumed to what an undisturbed one gives."""
+    class Stopped(Scan):
+        """Does not fail."""
+    prepare(out, save, Stopped, resume=True)
+    prepare(out.with_name("whole.ptyd"), save)
+    whole, made = read_ptyd(out.with_name("whole.ptyd")), read_ptyd(out)
+    return all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
+
+
+@pytest.mark.parametrize("cut", [b'{"chunk": 2, "fram', b'{"chunk": 2, "frames": 3}', b"\0" * 40])
+@pytest.mark.parametrize("save", SINKS)
+def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path, save, cut):
+    out = tmp_path / "s.ptyd"
+    for _ in range(2):          # the next line does not stick to it
+        folder = stopped(out, save, **({"resume": True} if out.exists() or list(tmp_path.glob("s.*/")) else {}))
+        with open(folder / "log.jsonl", "ab") as log:
+            log.write(cut)
+    assert resumed(out, save)
+
+
+@pytest.mark.parametrize("value", [0, 2**64 - 1, 2**33])
+@pytest.mark.parametrize("save", ["append", "merge"])
+def test_places_that_were_not_written_are_not_believed(tmp_path, save, value):
+    folder = stopped(tmp_path / "s.ptyd", save)
+    with h5py.File(folder / "000001.h5", "r+") as part:
+        part["places"][...] = np.uint64(value)
+    assert resumed(tmp_path / "s.ptyd", save)
+
+
+@pytest.mark.parametrize("save", ["append", "merge"])
+def test_growing_files_do_not_pile_up(tmp_path, save, monkeypatch):
+    folder = stopped(tmp_path / "s.ptyd", save)
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr("ptyprep.sinks.disk.Disk.flush_to_disk", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(OutputError, match="No space left"):
+                prepare(tmp_path / "s.ptyd", save, type("Stopped", (Scan,), {"__doc__": "As before."}), resume=True)
+        assert len(list(folder.glob("growing.*"))) == 1
+    assert resumed(tmp_path / "s.ptyd", save)
+
+
+@pytest.mark.parametrize("save", SINKS)
+def test_a_scan_that_was_left_can_be_gone_on_with(tmp_path, save):
+    scan = Scan(dfile=tmp_path / "s.ptyd", save=save).initialize()
+    batches = scan.batches(4)
+    next(batches)
+    batches.close()
+    scan.prepare(4)
+    prepare(tmp_path / "whole.ptyd", save)
+    whole, made = read_ptyd(tmp_path / "whole.ptyd"), read_ptyd(tmp_path / "s.ptyd")
+    assert all(np.array_equal(whole[name], made[name]) for name in whole)
+
+
+@pytest.mark.parametrize("what", ["write", "truncate"])
+@pytest.mark.parametrize("save", ["append", "merge"])
+def test_a_disk_that_is_full_in_a_large_chunk_is_said(tmp_path, save, what):
+    """HDF5 reads back what was dropped, and does not know it."""
+    script = tmp_path / "many.py"
+    script.write_text(textwrap.dedent(f"""
+        import io, numpy as np
+        left = 500_000
+        class Small(io.FileIO):
+            def write(self, data):
+                global left
+                left -= len(data)
+                if left < 0 and {what == "write"}:
+                    raise OSError(28, "No space left on device")
+                return super().write(data)
+            def truncate(self, size=None):
+                if {what == "truncate"}:
+                    raise OSError(28, "No space left on device")
+                return super().truncate(size)
+        plain, io.FileIO = io.FileIO, Small
+        from ptyprep.sinks import disk
+        io.FileIO = plain
+        from ptyprep import Par, PtyScan
+        class Many(PtyScan):
+            '''Twenty thousand small frames.'''
+            energy, distance, psize, center = Par(8.0), Par(2.0), Par(75e-6), Par("fftshift")
+            def load_positions(self):
+                return np.zeros((20_000, 2))
+            def load(self, indices):
+                return np.ones((len(indices), 4, 4), "u2")
+        try:
+            Many(dfile="s.ptyd", save="{save}").initialize().prepare(20_000)
+        except Exception as err:
+            print(type(err).__name__, err)
+    """))
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.startswith("OutputError s.") and "No space left" in done.stdout
+
+
 @pytest.mark.parametrize("save", SINKS)
 def test_an_interrupted_run_is_named_and_resumed(tmp_path, save):
     class Once(Scan):
