@@ -165,8 +165,14 @@ def run_on_ranks(ranks, *command, timeout=120, env=None, cwd=None):
     return subprocess.CompletedProcess(command, job.returncode, out, err)
 
 
-HOOKS = ("open", "load_geometry", "load_common", "load_positions", "load_weight", "check", "load", "correct",
-         "post_initialize", "close")
+def messages(stderr):
+    """The lines with which ptyprep ended, in what a job said; mpirun puts a NUL or a blank before some lines."""
+    lines = (line.strip("\0 ") for line in stderr.splitlines())
+    return [line for line in lines if line.startswith("ptyprep: ")]
+
+
+HOOKS = ("open", "load_geometry", "load_common", "load_positions", "select", "load_weight", "load_corrections", "check",
+         "load", "correct", "post_initialize", "close")
 
 
 # --- what every recipe must do --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 from ptyprep import Par, PtyScan
 from ptyprep.errors import OutputError, RecipeError
 from ptyprep.sinks import SINKS, disk
-from ptyprep.testing import mpirun, read_part, read_ptyd, run_on_ranks
+from ptyprep.testing import messages, mpirun, read_part, read_ptyd, run_on_ranks
 from ptyprep.verify import problems
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ def test_a_rank_that_runs_out_of_memory_ends_the_job(tmp_path):
     began = time.monotonic()
     job = run_on_ranks(3, *PREPARE, timeout=60, cwd=tmp_path)
     assert job.returncode != 0 and time.monotonic() - began < 20
-    told = [line for line in job.stderr.splitlines() if line.strip().startswith("ptyprep: ")]
+    told = messages(job.stderr)
     assert len(told) == 1 and "rank 1: " in told[0] and "MemoryError" in told[0], job.stderr
     assert len(list((tmp_path / "out").glob("s.*/0000??.h5"))) == 3       # those before it
 
@@ -145,7 +145,7 @@ def test_three_ranks_without_a_working_mpi4py_are_refused(tmp_path):
     (tmp_path / "broken" / "mpi4py").mkdir(parents=True)
     (tmp_path / "broken" / "mpi4py" / "__init__.py").write_text("raise ImportError('libmpi.so.40: cannot open it')")
     job = run_on_ranks(3, *PREPARE, timeout=60, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "broken")})
-    told = [line for line in job.stderr.splitlines() if line.strip().startswith("ptyprep: ")]
+    told = messages(job.stderr)
     assert job.returncode != 0 and len(told) == 1, job.stderr
     assert "the launcher started 3 ranks, but mpi4py does not work here (libmpi.so.40: cannot open it)" in told[0]
     assert list((tmp_path / "out").iterdir()) == []
@@ -169,7 +169,7 @@ def prepare(folder, mode, *options, limit=None):
 def check_failure(job, folder, words):
     """One message that says what and why, nothing under the output's name that is not whole, all parts whole."""
     assert job.returncode == 1 and "Traceback" not in job.stderr, job.stderr
-    told = [line for line in job.stderr.splitlines() if line.strip().startswith("ptyprep: ")]
+    told = messages(job.stderr)
     assert len(told) == 1 and words in told[0] and "s." in told[0], job.stderr
     frames, parts = whole(), sorted(folder.glob("out/s.*/0000??.h5"))
     for path in parts:

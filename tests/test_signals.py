@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from ptyprep.testing import launch, mpirun, read_ptyd
+from ptyprep.testing import launch, messages, mpirun, read_ptyd
 
 SLOW = '''
 import os, time
@@ -58,7 +58,7 @@ def test_a_signal_ends_the_job_and_resume_ends_the_scan(tmp_path, number, who):
             job.communicate()
     assert job.returncode != 0 and time.monotonic() - began < 15
     assert not (tmp_path / "out.ptyd").exists()
-    told = [line for line in err.splitlines() if line.strip().startswith("ptyprep: ")]
+    told = messages(err)
     assert "Traceback" not in err and len(told) <= 1, err
     if who in (1, 2) and number != signal.SIGKILL:
         assert f"rank {who}: " in told[0] and ("KeyboardInterrupt" in told[0] or "interrupted" in told[0])

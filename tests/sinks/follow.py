@@ -44,6 +44,7 @@ def main(path, out, whose):
         now = poll(path, seen)
         count = now if count is None or whose == "newest" else count
         polls += 1
+        path.with_name("polls").write_text(str(polls))
     np.savez(out, count=count, polls=polls, chunks=len(seen),
              **{name: np.concatenate([chunk[name] for chunk in seen.values()]) for name in NAMES})
 

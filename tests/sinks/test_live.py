@@ -17,14 +17,17 @@ CAME = 11           # frames that come, whatever was planned
 
 SCRIPT = '''
 import sys, time
+from pathlib import Path
 import numpy as np
 from ptyprep import Par, PtyScan
 
 class Growing(PtyScan):
-    """Numbered frames that come one by one, eleven of them; of the fifth one pixel overflows."""
+    """Numbered frames that come one by one, eleven of them; of the fifth one pixel overflows. With a reader, two come
+    when it has looked once more."""
     energy, distance, psize, center = Par(7.0), Par(2.0), Par(75e-6), Par("fftshift")
     planned: int | None = Par(None, doc="Positions that are known before.")
     pause: float = Par(0.04, unit="s", doc="Between two frames.")
+    reader: Path | None = Par(None, doc="Where a reader writes how often it has looked.")
     came = 11
 
     def load_positions(self):
@@ -33,6 +36,9 @@ class Growing(PtyScan):
     def check(self, frames, start):
         began = self.began = getattr(self, "began", time.monotonic())
         there = min(int((time.monotonic() - began) / self.p.pause), self.came)
+        if self.p.reader:
+            looked = int(self.p.reader.read_text() or 0) if self.p.reader.exists() else 0
+            there = min(there, 2 + 2 * looked)
         return min(frames, there - start), there == self.came
 
     def load(self, indices):
@@ -59,7 +65,7 @@ def followed(folder, ranks, whose, *options):
     reader = subprocess.Popen([sys.executable, FOLLOW, "s.ptyd", "seen.npz", whose], cwd=folder, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True)
     command = [sys.executable, "-m", "ptyprep", "prepare", "growing.py", "-o", "s.ptyd", "--frames_per_chunk", "2",
-               *options]
+               "--reader", "polls", *options]
     try:
         job = subprocess.run(launch(ranks, *command) if ranks > 1 else command, cwd=folder, capture_output=True,
                              text=True, timeout=60, check=False)
