@@ -64,6 +64,8 @@ class Batch:
     points : range of the selected scan points that the chunk was made from, before any was dropped
     bad : ((raw frame, reason), ...) of its frames that could not be read
     blind : how many of its frames that could be read have no good pixel
+    lost : pixels of the scan's window whose count is not to be believed in one of its frames, and always was before; as
+        `masks.as_text` writes them
     dtype : of the frames
     packed : (frames, masks) of a scan that is saved, each as the bytes that the file holds
     """
@@ -78,6 +80,7 @@ class Batch:
     points: range
     bad: tuple = ()
     blind: int = 0
+    lost: str = ""
     dtype: np.dtype | None = None
     packed: tuple | None = None
 

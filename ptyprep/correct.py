@@ -1,5 +1,9 @@
-"""Corrections: functions on stacks of frames, before they are cut to size."""
+"""Corrections: functions on stacks of raw frames, before they are cut to size."""
+from dataclasses import dataclass, replace
+
 import numpy as np
+
+from ptyprep.errors import SourceError
 
 
 def believable(frames, saturation=None, out=None):
@@ -25,6 +29,173 @@ def believable(frames, saturation=None, out=None):
     if saturation is not None:
         good &= frames <= saturation
     return good
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What is done to raw counts before a recipe's own `correct`: (counts - dark) / flat / monitor.
+
+    dark, flat : (h, w) of whole frames, or a `FrameSource` with a frame for each scan point; None
+    monitor : (n,) for each scan point, the beam relative to its mean, as `relative_flux` gives it; None
+    mask : a `FrameSource` with a mask for each scan point; None
+    bad_bits : bits that make a pixel bad in `mask`, -1 for any; None: what is not 0 is good
+    blank : (n,) bool, scan points whose frames get weight 0; None
+    negative : what becomes of counts below the dark field: "zero", or "keep"
+
+    Counts become float32 where that holds them all (8- and 16-bit), else float64 (`numpy.result_type`). A pixel
+    where dark or flat field are no finite numbers, or the flat field is not above 0, is not good, and 0.
+    """
+    dark: np.ndarray | None = None
+    flat: np.ndarray | None = None
+    monitor: np.ndarray | None = None
+    mask: object = None
+    bad_bits: int | None = None
+    blank: np.ndarray | None = None
+    negative: str = "zero"
+
+    @property
+    def changes_counts(self):
+        return any(part is not None for part in (self.dark, self.flat, self.monitor))
+
+    def dtype(self, raw):
+        """The kind of number that counts of dtype `raw` become."""
+        return np.result_type(raw, np.float32) if self.changes_counts else np.dtype(raw)
+
+    def checked(self, shape, frames=None):
+        """These corrections, if they fit frames of shape (h, w), and so many of them.
+
+        Raises SourceError that names what does not fit.
+        """
+        for name in ("dark", "flat", "mask"):
+            part = getattr(self, name)
+            if part is None:
+                continue
+            if np.shape(part)[-2:] != tuple(shape) or len(np.shape(part)) not in (2, 3):
+                raise SourceError(f"the {name} field has shape {np.shape(part)}, the frames {tuple(shape)}: expected "
+                                  f"the same, or one for each frame")
+            if len(np.shape(part)) == 3 and frames is not None and np.shape(part)[0] != frames:
+                raise SourceError(f"the {name} field has {np.shape(part)[0]} frames, the scan has {frames}: expected "
+                                  f"one for each, or a single one")
+        for name in ("monitor", "blank"):
+            part = getattr(self, name)
+            if part is not None and frames is not None and len(part) != frames:
+                raise SourceError(f"{len(part)} readings of the {name} for {frames} frames: expected one for each")
+        return self
+
+    def __call__(self, frames, good, points, window):
+        """Corrected frames and which of their pixels are good.
+
+        frames : (n, h, w) raw, of the window; good : bool (n, h, w), changed in place
+        points : the raw scan points that they are
+        """
+        if self.mask is not None:
+            some = np.asarray(self.mask.read(points, window))
+            good &= some != 0 if self.bad_bits is None else (some.astype(np.int64) & self.bad_bits) == 0
+        if self.blank is not None:
+            good[self.blank[points]] = False
+        if not self.changes_counts:
+            return frames, good
+        out = frames.astype(self.dtype(frames.dtype))
+        if self.dark is not None:
+            dark = _field(self.dark, points, window)
+            known = np.isfinite(dark)
+            out -= np.where(known, dark, 0)
+            good &= known
+            if self.negative == "zero":
+                np.maximum(out, 0, out=out)
+        if self.flat is not None:
+            flat = _field(self.flat, points, window)
+            with np.errstate(invalid="ignore"):
+                usable = np.isfinite(flat) & (flat > 0)
+            out /= np.where(usable, flat, 1)
+            good &= usable
+            out *= usable
+        if self.monitor is not None:
+            out /= self.monitor[points][:, None, None].astype(out.dtype)
+        return out, good
+
+    def also(self, **more):
+        """These and some more."""
+        return replace(self, **more)
+
+
+def _field(field, points, window):
+    if isinstance(field, np.ndarray):
+        return window.cut(field)
+    return np.asarray(field.read(points, window), float)
+
+
+def relative_flux(readings, sigma=3.0):
+    """(relative, outliers) of a monitor's readings (n,).
+
+    relative : readings divided by the mean of those that are no outliers, (n,) float64
+    outliers : bool (n,), readings that are not finite, not above 0, or further from the mean of the finite ones above
+        0 than `sigma` of their standard deviations
+
+    Raises SourceError where no reading is left.
+
+    >>> relative, odd = relative_flux([2.0, 2.0, 2.0, 2.0, 1.0, 0.0], sigma=1.9)
+    >>> relative.tolist(), np.flatnonzero(odd).tolist()
+    ([1.0, 1.0, 1.0, 1.0, 0.5, 0.0], [4, 5])
+    """
+    readings = np.asarray(readings, float)
+    with np.errstate(invalid="ignore"):
+        usable = np.isfinite(readings) & (readings > 0)
+    if not usable.any():
+        raise SourceError(f"none of the {len(readings)} readings of the monitor is a finite number above 0")
+    mean, spread = readings[usable].mean(), readings[usable].std()
+    outliers = ~usable
+    outliers[usable] = abs(readings[usable] - mean) > sigma * spread
+    if outliers.all():
+        raise SourceError(f"every reading of the monitor is further than {sigma:g} standard deviations from the mean")
+    return readings / readings[~outliers].mean(), outliers
+
+
+def find_bad_pixels(total, counted, least, most, *, hot=10.0, dead=20.0):
+    """(hot, dead) pixels, bool (h, w), as some frames of a scan show them.
+
+    total, counted : good counts added up over the frames, and how often each pixel was good, (h, w)
+    least, most : the smallest and largest count of each pixel where it was good, (h, w)
+    hot : so many times the median of the eight neighbours' means makes a pixel hot, if it is beyond what counting
+        statistics do by five standard deviations too. So does the largest count in a frame, held against the
+        neighbours' largest: a pixel that flickers. And a pixel that has the same count, not 0, in each of eight
+        frames or more
+    dead : a pixel that never counted, where its neighbours make one expect more than so many counts in all
+
+    A pixel is compared with the good ones of its neighbours; without any it is neither.
+    """
+    known = counted > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, total / counted, np.nan)
+        around, around_most = (neighbour_median(np.where(known, array, np.nan)) for array in (mean, most))
+        compared = known & np.isfinite(around)
+        floor = np.maximum(around, 1 / np.maximum(counted, 1))
+        bright = (mean > hot * floor) & (mean > floor + 5 * np.sqrt(floor / np.maximum(counted, 1)))
+        flicker = (most > hot * np.maximum(around_most, 1)) & (most > around_most + 5 * np.sqrt(around_most + 1))
+        stuck = (least == most) & (most > 0) & (counted >= 8)
+        silent = (total == 0) & (around * counted > dead)
+    return compared & (bright | flicker | stuck), compared & silent
+
+
+def neighbour_median(image, rows=256):
+    """The median of the eight neighbours of each pixel that are numbers, NaN where none is: (h, w) float64.
+
+    rows : so many are done at a time, which bounds the memory
+
+    >>> float(neighbour_median(np.arange(9.0).reshape(3, 3))[1, 1])
+    4.0
+    """
+    h, w = image.shape
+    padded = np.pad(np.asarray(image, float), 1, constant_values=np.nan)
+    out = np.empty((h, w))
+    for start in range(0, h, rows):
+        stop = min(start + rows, h)
+        around = np.stack([padded[start + i:stop + i, j:j + w] for i in range(3) for j in range(3) if (i, j) != (1, 1)])
+        around.sort(axis=0)                     # NaN last
+        count = np.isfinite(around).sum(axis=0)
+        low, high = (np.take_along_axis(around, at[None].clip(0, 7), 0)[0] for at in ((count - 1) // 2, count // 2))
+        out[start:stop] = np.where(count > 0, (low + high) / 2, np.nan)
+    return out
 
 
 def photon_energy_of_electrons(energy):

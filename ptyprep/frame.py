@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptyprep.errors import FrameError
+from ptyprep.masks import OUTSIDE
 
 LINE = 64                   # bytes that a processor fetches together
 CENTERS = ("fftshift", "geometric", "fft")
@@ -58,17 +59,21 @@ class FramePlan:
     mean: bool = False
 
     @classmethod
-    def make(cls, raw, *, shape=None, center="fftshift", orientation=0, rebin=1, mean=False):
+    def make(cls, raw, *, shape=None, center="fftshift", orientation=0, rebin=1, mean=False, margin=0):
         """The plan for raw frames of shape `raw`, checked.
 
         shape : int, (h, w) or None for the size of the whole frame [raw pixel]
         center : one of `CENTERS`, a number for both axes or (row, col) [raw pixel]
         orientation : 0-7, or (transpose, flipud, fliplr)
+        margin : rows and columns around the frame that belong to it and are not good, one number or (top, bottom,
+            left, right); a centre or a shape that is not given in numbers is that of all
 
         Raises FrameError when the region cannot be cut like this.
         """
         raw = tuple(int(n) for n in raw)
-        region = raw if shape is None else tuple(int(n) for n in np.broadcast_to(shape, 2))
+        top, bottom, left, right = (int(n) for n in np.broadcast_to(margin, 4))
+        whole = raw[0] + top + bottom, raw[1] + left + right
+        region = whole if shape is None else tuple(int(n) for n in np.broadcast_to(shape, 2))
         if min(region) < 1:
             raise FrameError(f"shape={region}: a region needs at least one pixel on each side")
         rebin = 1 if rebin is None else int(rebin)
@@ -76,10 +81,13 @@ class FramePlan:
             fit = tuple(max(n - n % rebin, rebin) for n in region)
             raise FrameError(f"rebin={rebin} does not divide the region {region} [pixel]: set shape={fit}, "
                              f"or another rebin")
+        if isinstance(center, str):
+            center = tuple(c - before for c, before in zip(center_of(whole, center), (top, left)))
         center = center_of(raw, center)
-        if not all(-0.5 <= c < n - 0.5 for c, n in zip(center, raw)):
+        rows, cols = (-top, raw[0] + bottom - 1), (-left, raw[1] + right - 1)
+        if not all(lo - 0.5 <= c < hi + 0.5 for c, (lo, hi) in zip(center, (rows, cols))):
             raise FrameError(f"center={center} (row, col) lies outside the raw frame of {raw} pixels: expected "
-                             f"rows 0 to {raw[0] - 1} and columns 0 to {raw[1] - 1}")
+                             f"rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}")
         transpose, flipud, fliplr = orientation_flags(orientation)
         return cls(raw, region, center, transpose, flipud, fliplr, rebin, mean)
 
@@ -188,12 +196,20 @@ class FramePlan:
             good = np.logical_and.reduce([padded[..., i::b, j::b] for i in range(b) for j in range(b)])
         return self._orient(good, out)
 
-    def _pad(self, frames):
+    def apply_reasons(self, reasons):
+        """Why prepared pixels are not good, from the reasons (bits, see `masks`) of the window's raw ones.
+
+        reasons : (*window.shape) uint8. Returns (*shape) uint8: those of all parts of a pixel; padded ones are OUTSIDE.
+        """
+        padded, b = self._pad(reasons, OUTSIDE), self.rebin
+        return self._orient(np.bitwise_or.reduce([padded[i::b, j::b] for i in range(b) for j in range(b)]), None)
+
+    def _pad(self, frames, value=0):
         if frames.shape[-2:] != self.window.shape:
             raise FrameError(f"frames of {frames.shape[-2:]} pixels where the window has {self.window.shape}")
         if not any(map(any, self.padding)):
             return frames
-        return np.pad(frames, [(0, 0)] * (frames.ndim - 2) + list(self.padding))
+        return np.pad(frames, [(0, 0)] * (frames.ndim - 2) + list(self.padding), constant_values=value)
 
     def _orient(self, frames, out):
         if self.transpose:

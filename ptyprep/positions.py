@@ -144,8 +144,96 @@ def _number(cell):
     return True
 
 
-def turn(positions, *, swap=False, flip_y=False, flip_x=False, angle=0.0):
-    """Positions in other axes: exchanged, then mirrored, then turned by `angle` [degree] from x towards y.
+def raster_of(slow, fast, frames, grid=None):
+    """(rows, columns) of the raster that readings or frames lie on, None for a list.
+
+    slow, fast : readings as for `pair_positions`; grid : (rows, columns) where the frames say it themselves
+
+    >>> raster_of([0, 1], [5, 6, 7], frames=6), raster_of([0, 1, 2], [5, 6, 7], frames=3)
+    ((2, 3), None)
+    """
+    if grid is not None and grid[0] * grid[1] == frames:
+        return tuple(grid)
+    slow, fast = (np.atleast_1d(np.asarray(a).squeeze()) for a in (slow, fast))
+    if slow.ndim == 2 and slow.shape == fast.shape and slow.size == frames:
+        return slow.shape
+    if slow.ndim == fast.ndim == 1 and slow.size * fast.size == frames and not slow.size == fast.size == frames:
+        return slow.size, fast.size
+    return None
+
+
+def by_trigger(numbers, readings, frames):
+    """One position for each frame, from readings that say which frame they belong to: their mean.
+
+    numbers : (k,) frame number of each reading, counted from 0
+    readings : (k, 2) [m]
+    frames : number of frames
+
+    Returns positions (frames, 2), NaN where a frame has no reading, and how many readings each has (frames,). Readings
+    of frames that are not there are left out.
+    Raises PositionError where a number is no whole one.
+
+    >>> by_trigger([0, 0, 2], [[0, 1], [0, 3], [5, 5]], frames=3)[0].tolist()
+    [[0.0, 2.0], [nan, nan], [5.0, 5.0]]
+    """
+    numbers, readings = np.ravel(numbers), np.asarray(readings, float)
+    if numbers.shape != readings.shape[:1]:
+        raise PositionError(f"{len(numbers)} frame numbers for {len(readings)} readings of the positions: expected one "
+                            f"for each")
+    odd = numbers[(numbers != np.round(numbers)) | ~np.isfinite(numbers)] if numbers.dtype.kind == "f" else ()
+    if len(odd):
+        raise PositionError(f"a reading belongs to frame {odd[0]}: expected whole numbers")
+    there = (numbers >= 0) & (numbers < frames) & np.isfinite(readings).all(axis=1)
+    at = numbers[there].astype(int)
+    count = np.bincount(at, minlength=frames)
+    total = np.column_stack([np.bincount(at, readings[there, axis], minlength=frames) for axis in (0, 1)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count[:, None] > 0, total / count[:, None], np.nan), count
+
+
+def by_clock(times, readings, frame_times):
+    """One position for each frame, interpolated between the readings before and after it.
+
+    times : (k,) when each reading was taken, in any order; readings : (k, 2) [m]
+    frame_times : (n,), of the same clock and unit
+
+    Returns positions (n, 2), NaN for frames before the first and after the last reading: there is nothing to
+    interpolate between. Readings of the same time are averaged.
+
+    >>> by_clock([0, 10], [[0, 0], [1, 5]], [5, 12]).tolist()
+    [[0.5, 2.5], [nan, nan]]
+    """
+    times, readings, frame_times = np.ravel(times), np.asarray(readings, float), np.ravel(frame_times)
+    if times.shape != readings.shape[:1]:
+        raise PositionError(f"{len(times)} times for {len(readings)} readings of the positions: expected one for each")
+    known = np.isfinite(times) & np.isfinite(readings).all(axis=1)
+    if not known.any():
+        raise PositionError(f"none of the {len(times)} readings of the positions is a number with a time")
+    clock, at = np.unique(times[known], return_inverse=True)
+    count = np.bincount(at)
+    return np.column_stack([
+        np.interp(frame_times, clock, np.bincount(at, readings[known, axis]) / count, left=np.nan, right=np.nan)
+        for axis in (0, 1)])
+
+
+def fill_gaps(positions):
+    """Positions (n, 2), those that are not known interpolated between the nearest known ones, by frame number. Those
+    before the first and after the last known one stay NaN.
+
+    >>> fill_gaps([[0, 0], [np.nan, np.nan], [1, 4], [np.nan, np.nan]]).tolist()
+    [[0.0, 0.0], [0.5, 2.0], [1.0, 4.0], [nan, nan]]
+    """
+    positions = np.asarray(positions, float)
+    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
+    if not len(known):
+        return positions
+    return np.column_stack([np.interp(np.arange(len(positions)), known, axis[known], left=np.nan, right=np.nan)
+                            for axis in positions.T])
+
+
+def turn(positions, *, swap=False, flip_y=False, flip_x=False, skew=0.0, angle=0.0):
+    """Positions in other axes: exchanged, mirrored, then the x axis leaning by `skew` [degree] towards y, and all
+    turned by `angle` [degree] from x towards y.
 
     >>> turn([[1.0, 2.0]], swap=True, flip_x=True)
     array([[ 2., -1.]])
@@ -154,6 +242,8 @@ def turn(positions, *, swap=False, flip_y=False, flip_x=False, angle=0.0):
     if swap:
         y, x = x, y
     y, x = (-y if flip_y else y), (-x if flip_x else x)
+    if skew:
+        y, x = y + x * np.sin(np.deg2rad(skew)), x * np.cos(np.deg2rad(skew))
     if angle:
         c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
         y, x = s * x + c * y, c * x - s * y
@@ -161,17 +251,20 @@ def turn(positions, *, swap=False, flip_y=False, flip_x=False, angle=0.0):
 
 
 def checked(positions, what="positions"):
-    """Positions as (n, 2) float64 metres, from (n, 2) or (rows, cols, 2).
-
-    Raises PositionError for another shape, and for what is no number.
-    """
+    """Positions as (n, 2) float64 metres, from (n, 2) or (rows, cols, 2). Raises PositionError for another shape."""
     array = np.asarray(positions)
     if array.ndim not in (2, 3) or array.shape[-1] != 2 or array.dtype.kind not in "iuf":
         raise PositionError(f"{what}: {array.dtype} of shape {array.shape}; expected (n, 2) or (rows, cols, 2) "
                             f"numbers, (y, x) in metres")
-    array = array.reshape(-1, 2).astype(float)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    return array.reshape(-1, 2).astype(float)
+
+
+def refuse_unknown(positions, points=None, what="positions"):
+    """Raise PositionError where a position (n, 2) is no number; of some scan points only, or of all."""
+    wanted = positions if points is None else positions[points]
+    bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
     if len(bad):
-        raise PositionError(f"{what}: {len(bad)} of {len(array)} are not finite, the first at scan point {bad[0]}: "
-                            f"{array[bad[0]]}")
-    return array
+        at = bad[0] if points is None else points[bad[0]]
+        raise PositionError(f"{what}: {len(bad)} of {len(wanted)} are not finite, the first at scan point {at}: "
+                            f"{positions[at]}")
+    return positions

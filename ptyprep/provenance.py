@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from ptyprep.frame import orientation_flags
+from ptyprep.masks import REASONS
 
 NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
                 "max_frames"}       # change no frame
@@ -38,6 +39,9 @@ def info(scan):
             "origins": {name: p.origin(name) for name in p.flat()},
             "notes": list(scan.notes),
             "blank_frames": scan.blanks,
+            "mask_reasons": scan.mask_reasons,
+            "mask_legend": dict(REASONS),
+            **scan.report,
             "bad_frames": {"frame_ids": np.array([i for i, _ in scan.bad], np.int64),
                            "reasons": [reason for _, reason in scan.bad]},
             "sources": {"file": [str(f.resolve()) for f, _ in files],

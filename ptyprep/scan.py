@@ -16,14 +16,15 @@ from ptyprep import faces, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
 from ptyprep.center import find_center
 from ptyprep.codec import Encoder
-from ptyprep.correct import photon_energy_of_electrons
+from ptyprep.correct import find_bad_pixels, photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
+from ptyprep.masks import DEAD, DETECTOR, HOT, NON_FINITE, OVERFLOW, USER, as_text, from_text
 from ptyprep.mpi import room
 from ptyprep.mpi import share as share_of
-from ptyprep.params import Array, Par, Tree, Values
-from ptyprep.positions import checked
+from ptyprep.params import Array, Group, Par, Tree, Values
+from ptyprep.positions import checked, refuse_unknown
 from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
@@ -37,15 +38,16 @@ PAUSE = 0.1                 # seconds between two looks for frames
 FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
-STATE = {"p", "comm", "source", "positions", "common", "notes", "bad", "good", "raw_shape", "raw_dtype", "selection",
-         "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}      # what a scan keeps, by name
+STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
+         "lost", "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta", "sink", "growing", "blanks",
+         "save_mode"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
     """A ptychography scan: raw frames, positions and geometry in, prepared frames out.
 
-    A recipe answers some of the hooks `open`, `load_geometry`, `load_positions`, `load_weight`, `load_common`,
-    `check`, `load`, `correct`; the rest is done here, on one rank or many.
+    A recipe answers some of the hooks `open`, `load_geometry`, `load_positions`, `select`, `load_weight`,
+    `load_corrections`, `load_common`, `check`, `load`, `correct`; the rest is done here, on one rank or many.
     """
 
     dfile: Path | None = Par(None, level=0, doc="Output .ptyd file, -o on the command line; none to save nothing.")
@@ -76,6 +78,11 @@ class PtyScan(Tree):
     distance: float | None = Par(None, unit="m", gt=0, le=1000, level=0, doc="Sample to detector.")
     psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=0.01, level=0,
                                                     doc="Pixel size of the raw detector, one number or (y, x).")
+    padding: int | tuple[int, int, int, int] | None = Par(
+        None, unit="pixel", ge=0, level=2, doc="Rows and columns of weight 0 around the raw frame, one number or (top, "
+                                               "bottom, left, right). center still counts from the raw frame's first "
+                                               "pixel; its names, and a shape that is not given, mean the padded "
+                                               "frame.")
     positions_theory: Array | None = Par(None, unit="m", level=2,
                                          doc="Positions (n, 2), (y, x), used where the recipe has none.")
     num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
@@ -108,6 +115,16 @@ class PtyScan(Tree):
     experimentID: str | None = Par(None, level=2, doc="Name of the experiment, kept in the file.")     # noqa: N815
     version: float = Par(0.1, level=2, doc="Version of the .ptyd format.")
 
+    class bad_pixels(Group):
+        """Pixels that frames show to be bad, besides those that the detector knows."""
+        find: bool = Par(False, doc="Look for hot and dead pixels in 64 frames spread over the scan.")
+        hot: float = Par(10.0, unit="", gt=1, level=2,
+                         doc="A pixel is hot that counts so many times as much as its eight neighbours do on the "
+                             "median, on average or in its brightest frame.")
+        dead: float = Par(20.0, unit="", gt=0, level=2,
+                          doc="A pixel is dead that never counts, where its neighbours make one expect more than so "
+                              "many counts.")
+
     source_type = None          # the FrameSource class whose files this recipe reads, for recipe "auto"
     full_frames = False         # correct() wants whole frames, and the region is cut after it
     WAIT, EOS = WAIT, EOS
@@ -135,8 +152,9 @@ class PtyScan(Tree):
         self.p = pars if isinstance(pars, Values) else self.make_values(("keyword", pars or {}), ("keyword", keywords))
         self.comm = room(comm)
         self.source = self.positions = self.plan = self.meta = self.sink = None
-        self.common, self.notes, self.bad = {}, [], []
-        self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = None
+        self.common, self.notes, self.bad, self.report = {}, [], [], {}
+        self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
+        self.reasons = self.lost = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._ended, self._closed, self._recorded_center = False, False, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
@@ -169,9 +187,18 @@ class PtyScan(Tree):
         None: they come with `load`."""
         return None
 
+    def select(self):
+        """Which raw scan points are wanted, in the order of the output: a list of their numbers, or None for all.
+        `frames` and `num_frames` count in it. Root, then shared."""
+        return None
+
     def load_weight(self):
         """Mask (h, w) of raw frames, 0 = ignore; None: all good. Root, then shared. Default: what the source says."""
         return self.source.mask if self.source else None
+
+    def load_corrections(self):
+        """What is done to raw counts before `correct`: a `Corrections`, or None. Root, then shared."""
+        return None
 
     def check(self, frames, start):
         """(scan points that can be read from `start` on, at most `frames`; whether the scan ends there).
@@ -214,8 +241,10 @@ class PtyScan(Tree):
         if self.p.dfile is not None:
             self._before = self.comm.from_root(self._refuse_output)
         self.look()
+        self._find_bad_pixels()
         self.plan = self.plan_about(self._axis())
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
+        self.lost = np.zeros(self.window.shape, bool)
         self.meta = self._make_meta()
         self._warn()
         if self.p.dfile is not None:
@@ -248,6 +277,7 @@ class PtyScan(Tree):
         self.selection = self._select()
         self.raw_shape, self.raw_dtype = self._find_raw()
         self.good = self._load_weight()
+        self.corrections = self._load_corrections()
         self._require()
         self.comm.from_root(self._refuse_missing)
         if self.p.dfile is not None:
@@ -351,8 +381,13 @@ class PtyScan(Tree):
         """Frames in each chunk but the last: a matter of their size only, the same on any number of ranks."""
         if self.p.frames_per_chunk:
             return self.p.frames_per_chunk
-        frame = int(np.prod(self.prepared_shape)) * self.raw_dtype.itemsize
+        frame = int(np.prod(self.prepared_shape)) * self.counts_dtype.itemsize
         return int(np.clip(CHUNK_BYTES // frame, 1, 100))
+
+    @property
+    def counts_dtype(self):
+        """The kind of number of raw counts after the scan's corrections; `correct` may make another."""
+        return self.corrections.dtype(self.raw_dtype) if self.corrections else self.raw_dtype
 
     @property
     def prepared_shape(self):
@@ -401,12 +436,13 @@ class PtyScan(Tree):
         p, count = self.p, self.selection.count
         if count is None:
             return not self._ask(p.max_frames, self.selection.first)[1]
-        raw = self.selection.raw(range(count))
-        there, end = self._ask(raw[-1] + 1 - raw[0], raw[0])
-        if self.selection.reached(raw[0] + there) < count:
+        raw = self.selection.extent(range(count))
+        there, end = self._ask(len(raw), raw.start)
+        if self.selection.reached(raw.start + there) < count:
             return not end
-        asked_for = Selection.of(p.frames, num_frames=p.num_frames).count
-        return asked_for is None and self.source is not None and not self.source.progress()[1]
+        if self.selection.points is not None or Selection.of(p.frames, num_frames=p.num_frames).count is not None:
+            return False        # no more are asked for
+        return self.source is not None and not self.source.progress()[1]
 
     def _note(self, *notes):
         for note in notes:
@@ -480,14 +516,15 @@ class PtyScan(Tree):
         if found is None:
             return None
         found = checked(found)
-        spread = np.ptp(found, axis=0).max(initial=0) if len(found) else 0
+        known = found[np.isfinite(found).all(axis=1)]
+        spread = np.ptp(known, axis=0).max() if len(known) else 0
         if spread > FAR:
             self._note(f"the positions spread over {spread:g} m: are they in metres?")
         return found
 
     def _select(self):
         """Which scan points there are, and which of them are wanted."""
-        p, counts = self.p, {}
+        p, counts, points = self.p, {}, self._shared(self.select)
         if self.positions is not None:
             counts["positions"] = len(self.positions)
         there, finished = self.comm.from_root(self.source.progress) if self.source is not None else (0, False)
@@ -499,11 +536,13 @@ class PtyScan(Tree):
             raise PositionError(
                 f"{self._where()}{counts['frames']} frames but {counts['positions']} positions: which belong together "
                 f"cannot be told. Where the first {fewest} do, set num_frames={fewest}; else mend the positions")
-        if fewest is None:
+        if fewest is None and points is None:
             return wanted
-        selection = Selection.of(p.frames, available=fewest, num_frames=p.num_frames)
+        selection = Selection.of(p.frames, available=fewest, num_frames=p.num_frames, points=points)
         if p.num_frames and selection.count < p.num_frames:
             self._note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
+        if self.positions is not None:
+            refuse_unknown(self.positions, selection.raw(range(selection.count)))
         return selection
 
     def _find_raw(self):
@@ -524,7 +563,7 @@ class PtyScan(Tree):
                         if not unreadable(err):
                             raise
                         failure = failure or err
-                there, end = self._ask(1, self.selection.first)
+                there, end = self._ask(1, self.selection.raw(range(1))[0])
                 if there or end:
                     raise failure
                 if not waiting:
@@ -535,12 +574,29 @@ class PtyScan(Tree):
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)
+        self.reasons = np.zeros(self.raw_shape, np.uint8)
         if weight is None:
             return np.ones(self.raw_shape, bool)
         if np.shape(weight) != self.raw_shape:
             raise FrameError(f"{self._where()}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
                              f"expected the same")
-        return np.asarray(weight) > 0
+        good = np.asarray(weight) > 0
+        known = getattr(self.source, "mask", None)
+        theirs = np.ones(self.raw_shape, bool) if known is None else np.asarray(known) > 0
+        why = getattr(self.source, "mask_reasons", None)
+        self.reasons[~good] = USER
+        self.reasons[~good & ~theirs] = (DETECTOR if why is None else why[~good & ~theirs])
+        return good
+
+    def _load_corrections(self):
+        corrections = self._shared(self.load_corrections)
+        if corrections is None:
+            return None
+        if not callable(corrections) or not hasattr(corrections, "checked"):
+            raise RecipeError(f"{self.recipe_name}.load_corrections() returned {type(corrections).__name__}; expected "
+                              f"a Corrections, or None")
+        counts = {} if self.source is None else {"frames": self.source.shape[0]}
+        return corrections.checked(self.raw_shape, **counts)
 
     def needs(self):
         """[(parameter, what to set)] without which this scan cannot be prepared: they are never invented."""
@@ -567,7 +623,7 @@ class PtyScan(Tree):
         if self.p.bad_frames != "raise" or self.source is None:
             return
         for frames, reason in self.source.missing:
-            wanted = self.selection.reached(frames.stop) - self.selection.reached(frames.start)
+            wanted = self.selection.among(frames)
             if wanted:
                 raise SourceError(f"{reason}. {wanted} of the wanted frames are in it ({frames.start} to "
                                   f"{frames.stop - 1}); set bad_frames='drop' or 'mask' to prepare the others")
@@ -582,7 +638,7 @@ class PtyScan(Tree):
         p = self.p
         try:
             return FramePlan.make(self.raw_shape, shape=p.shape, center=center, orientation=p.orientation,
-                                  rebin=p.rebin, mean=p.rebin_mode == "mean")
+                                  rebin=p.rebin, mean=p.rebin_mode == "mean", margin=p.padding or 0)
         except FrameError as err:
             if "center" in str(err) and p.origin("center") == "detector":
                 raise FrameError(f"{err}. It is what the detector recorded: set center, or auto_center=True") from None
@@ -594,36 +650,50 @@ class PtyScan(Tree):
             return self.p.center
         if provenance.CENTER in self._before:       # found from other frames it would be another
             return tuple(json.loads(self._before[provenance.CENTER]))
-        total, counted = self._sample()
-        center = self.comm.from_root(lambda: find_center(total, counted))
+        seen = self._sample("auto_center")
+        center = self.comm.from_root(lambda: find_center(*seen))
         recorded = self._recorded_center
         self._note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
             "" if recorded is None else f"; recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f}"))
         return center
 
-    def _sample(self):
-        """(counts, times that they were good) (h, w), of corrected frames spread over the whole scan, on root.
+    def _find_bad_pixels(self):
+        """Take out the pixels that a sample of frames shows to be hot or dead."""
+        group = self.p.bad_pixels
+        if not group.find:
+            return
+        seen = self._sample("bad_pixels.find", extremes=True)
+        hot, dead = self.comm.from_root(lambda: find_bad_pixels(*seen, hot=group.hot, dead=group.dead))
+        self._note(f"bad pixels found: {hot.sum()} hot, {dead.sum()} dead")
+        self.report["bad_pixels"] = {"hot": int(hot.sum()), "dead": int(dead.sum())}
+        self.reasons[hot] |= HOT
+        self.reasons[dead] |= DEAD
+        self.good = self.good & ~hot & ~dead
 
-        Added in blocks of a fixed number of frames, so that the sum is the same on any number of ranks.
+    def _sample(self, what, extremes=False):
+        """`share.light` of corrected frames spread over the whole scan, on root; None on the others.
+
+        It is put together from blocks of a fixed number of frames, so that sums are the same on any number of ranks.
         """
-        first, step = self.selection.first, self.selection.step
         n = self.selection.count or SAMPLE
-        there, _ = self.comm.from_root(self._ask, n * step, first)
-        n = min(n, self.selection.reached(first + there))
+        raw = self.selection.extent(range(n))
+        there, _ = self.comm.from_root(self._ask, len(raw), raw.start)
+        n = min(n, self.selection.reached(raw.start + there))
         if n == 0:
-            raise SourceError(f"{self._where()}auto_center looks at frames of the scan, and none is there yet: set "
-                              f"center, or begin when the scan has begun")
-        points = [first + step * int(k) for k in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]
+            raise SourceError(f"{self._where()}{what} looks at frames of the scan, and none is there yet: begin when "
+                              f"the scan has begun, or do without it (auto_center: set center)")
+        chosen = self.selection.raw(range(n))
+        points = [chosen[k] for k in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]
         blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
-        total = np.zeros((2, *self.raw_shape)) if self.comm.is_root else None
-        for start in range(0, len(blocks), self.comm.size):     # one block on each rank, added in order on root
+        total = None
+        for start in range(0, len(blocks), self.comm.size):     # one block on each rank, put together in order on root
             mine = blocks[start:start + self.comm.size][self.comm.rank:self.comm.rank + 1]
-            with self.comm.together("finding the centre"):
-                sums = [share.light(self, block) for block in mine]
-            rows = self.comm.rows_to_root(np.array(sums).reshape(-1, 2, *self.raw_shape))
+            with self.comm.together(f"looking at frames for {what}"):
+                seen = [share.light(self, block, extremes) for block in mine]
+            rows = self.comm.rows_to_root(np.array(seen).reshape(-1, 4 if extremes else 2, *self.raw_shape))
             for block in rows if self.comm.is_root else ():
-                total += block
-        return (None, None) if total is None else total
+                total = block if total is None else share.join_light(total, block)
+        return total
 
     def _make_meta(self):
         p, plan = self.p, self.plan
@@ -638,6 +708,7 @@ class PtyScan(Tree):
                                Encoder(self.p.compression, self.threads))
         self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
         self.bad, self._blind, self.blanks = list(done["bad"]), done["blind"], done["blank"]
+        self.lost = from_text(self.lost.shape, *done["lost"])
         self._last, self._ended = (done["dtype"], done["position"]), self.blanks > 0
         if done["told"] is not None:
             self.meta = replace(self.meta, num_frames=done["told"])
@@ -665,9 +736,9 @@ class PtyScan(Tree):
         if self._ended or count is not None and start >= count:
             return EOS
         stop = start + frames if count is None else min(start + frames, count)
-        raw = self.selection.raw(range(start, stop))
-        there, end = self.comm.from_root(self._ask, raw[-1] + 1 - raw[0], raw[0])
-        ready = min(self.selection.reached(raw[0] + there), stop) - start
+        raw = self.selection.extent(range(start, stop))
+        there, end = self.comm.from_root(self._ask, len(raw), raw.start)
+        ready = min(self.selection.reached(raw.start + there, start), stop - start)
         last = bool(end) or count is not None and start + ready >= count
         enough = frames if self.sink is not None else min(frames, self.p.min_frames)
         if ready <= 0:
@@ -685,8 +756,11 @@ class PtyScan(Tree):
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = share.prepare(self, points, dealt, keep=keep)
         dtype = rows.dtype.str if len(rows) else None
-        told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind))
-        counts, dtypes, positions, bad, blind = zip(*told)
+        lost = rows.lost & ~self.lost
+        told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind, as_text(lost)))
+        counts, dtypes, positions, bad, blind, lost = zip(*told)
+        lost = from_text(self.lost.shape, *lost)
+        self.lost |= lost
         dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
         if others:
             raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
@@ -705,7 +779,7 @@ class PtyScan(Tree):
                      data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
                      position=rows.position, chunk=self._chunk, chunk_index=index, chunk_position=positions,
                      points=span, bad=tuple(self._unsaved), blind=sum(blind), dtype=np.dtype(dtype),
-                     packed=rows.packed)
+                     packed=rows.packed, lost=as_text(lost))
 
     def _tell_more(self, frames):
         """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
@@ -767,6 +841,15 @@ class PtyScan(Tree):
 
     def _info(self):
         return provenance.info(self)
+
+    @property
+    def mask_reasons(self):
+        """Why pixels of prepared frames are not good, bits of `masks.REASONS`, (h, w) uint8: of the whole scan, and
+        overflow and what is no number if it was so in any frame so far."""
+        reasons = self.reasons.copy()
+        lost = self.cut(reasons)
+        lost[self.lost & (lost == 0)] = NON_FINITE if self.raw_dtype.kind == "f" else OVERFLOW
+        return self.plan.apply_reasons(self.plan.window.cut(reasons))
 
 
 PtyScan.__doc__ = faces.docstring(PtyScan)

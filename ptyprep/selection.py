@@ -1,32 +1,52 @@
 """Which scan points are prepared, and in what order they stand in the output."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from ptyprep.errors import ParameterError
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Every `step`-th raw scan point from `first` on; `count` of them, None while that is not known.
+    """Every `step`-th raw scan point from `first` on, `count` of them (None: not known yet); or those of a list.
+
+    points : raw scan points in the order of the output, (count,) int64; None for `first`, `first + step` …
 
     >>> s = Selection.of("10:20:3", available=100)
     >>> s.count, list(s.raw(range(1, 3)))
     (4, [13, 16])
+    >>> list(Selection.of("1:", points=[7, 5, 3], available=100).raw(range(2)))
+    [5, 3]
     """
     first: int = 0
     step: int = 1
     count: int | None = None
+    points: np.ndarray | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, frames=None, *, available=None, num_frames=None):
+    def of(cls, frames=None, *, available=None, num_frames=None, points=None):
         """A selection from the parameters.
 
         frames : text "first:last:step" as in Python, last excluded; None for all
         available : raw scan points that there are; None if not known yet
         num_frames : at most so many
+        points : the scan points that `frames` counts in, in the order of the output; None for all as they come
 
-        Raises ParameterError when the text is not of that form, or nothing is left.
+        Raises ParameterError when the text is not of that form, nothing is left, or a point is not there.
         """
         first, last, step = _parse(frames)
+        if points is not None:
+            listed = np.asarray(points, np.int64)
+            most = np.iinfo(np.int64).max if available is None else available
+            odd = listed[(listed < 0) | (listed >= most)]
+            if len(odd):
+                raise ParameterError(f"scan point {odd[0]} was selected, but the scan has {available}, counted from 0")
+            chosen = listed[first:last:step][:num_frames]
+            if not len(chosen):
+                raise ParameterError(f"no scan point is left of the {available} that there are"
+                                     + (f": frames={frames!r} selects none of the {len(listed)} that other parameters "
+                                        f"leave" if len(listed) else ""))
+            return cls(count=len(chosen), points=chosen)
         if last is not None and available is not None:
             last = min(last, available)
         end = last if available is None or last is not None else available
@@ -39,12 +59,29 @@ class Selection:
 
     def raw(self, span):
         """The raw scan points of a range of output places."""
+        if self.points is not None:
+            return self.points[span.start:span.stop].tolist()
         return range(self.first + span.start * self.step, self.first + span.stop * self.step, self.step)
 
-    def reached(self, raw_count):
-        """How many of the selected points lie among the first `raw_count` raw ones."""
+    def extent(self, span):
+        """The smallest range of raw scan points that holds those of a range of output places, which is not empty."""
+        raw = self.raw(span)
+        return range(min(raw), max(raw) + 1) if self.points is not None else range(raw[0], raw[-1] + 1)
+
+    def reached(self, raw_count, start=0):
+        """How many of the selected points from output place `start` on, without a gap, lie among the first `raw_count`
+        raw ones."""
+        if self.points is not None:
+            later = np.flatnonzero(self.points[start:] >= raw_count)
+            return int(later[0]) if len(later) else self.count - start
         reached = max(0, -(-(raw_count - self.first) // self.step))
-        return reached if self.count is None else min(reached, self.count)
+        return max(0, (reached if self.count is None else min(reached, self.count)) - start)
+
+    def among(self, raw):
+        """How many of the selected points lie in a range of raw ones."""
+        if self.points is not None:
+            return int(((self.points >= raw.start) & (self.points < raw.stop)).sum())
+        return self.reached(raw.stop) - self.reached(raw.start)
 
 
 def _parse(frames):

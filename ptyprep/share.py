@@ -9,7 +9,7 @@ from ptyprep.correct import believable
 from ptyprep.errors import PositionError, RecipeError
 from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
-from ptyprep.positions import checked
+from ptyprep.positions import checked, refuse_unknown
 from ptyprep.threads import in_threads
 
 BLOCK = 4           # frames that are masked, cut and turned at a time
@@ -25,6 +25,7 @@ class Rows:
     packed : (frames, masks) as the bytes that a file holds, where the scan is saved
     bad : ((raw frame number, reason), ...) of those that could not be read
     blind : how many that could be read have no good pixel
+    lost : bool, of the scan's window; pixels whose count was not to be believed in some frame
     """
     frame: np.ndarray
     data: np.ndarray | None
@@ -34,6 +35,7 @@ class Rows:
     packed: tuple = ([], [])
     bad: tuple = ()
     blind: int = 0
+    lost: np.ndarray | bool = False
 
     @classmethod
     def none(cls, shape, bad=()):
@@ -54,7 +56,7 @@ def prepare(scan, points, loaded=None, *, keep=True):
     plan = scan.plan or FramePlan.make(scan.raw_shape)
     if loaded is None and points and scan.streams:
         with scan.source.reader(scan.window) as fill:
-            return _made(scan, plan, points, scan.raw_dtype, scan.source.blocks(points), keep,
+            return _made(scan, plan, points, scan.counts_dtype, scan.source.blocks(points), keep,
                          lambda some, out: _read(scan, fill, points[some], out))
     loaded = loaded or load(scan, points)
     if not loaded.points:
@@ -63,13 +65,16 @@ def prepare(scan, points, loaded=None, *, keep=True):
                      weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
     n = len(loaded.points)
     blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    dtype, lost = scan.counts_dtype, False
     if scan.corrects:           # a hook: all at once, on this thread
-        good = np.concatenate(in_threads(lambda some: _good_of(scan, loaded.part(some)), blocks, scan.threads))
-        frames, good = _corrected(scan, loaded.frames, good)
+        frames, good, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
+        lost = np.logical_or.reduce(lost)
+        frames, good = _corrected(scan, np.concatenate(frames), np.concatenate(good))
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
-        loaded = replace(loaded, frames=window.cut(frames), weights=window.cut(good))
-    rows = _made(scan, plan, loaded.points, loaded.frames.dtype, blocks, keep, lambda some, out: loaded.part(some))
-    return replace(rows, bad=_reported(scan, loaded.bad))       # those that were left out, too
+        loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
+    rows = _made(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
+    return replace(rows, bad=_reported(scan, loaded.bad),       # those that were left out, too
+                   lost=rows.lost | lost)
 
 
 def _made(scan, plan, points, dtype, blocks, keep, take):
@@ -80,7 +85,7 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
     take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
     """
     made = plan.dtype(dtype)
-    straight = plan.only_cuts and dtype.kind != "f"
+    straight = plan.only_cuts and dtype.kind != "f"         # corrected counts are floats
     if keep:
         data, weight = empty((len(points), *plan.shape), made), empty((len(points), *plan.shape), bool)
 
@@ -91,9 +96,9 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         part = take(some, out if straight else None)
         out, good_out = out[:len(part.points)], good_out[:len(part.points)]
         if not part.points:
-            return part, 0, ([], [])
-        frames, good = part.frames, part.weights if scan.corrects else \
-            _good_of(scan, part, good_out if plan.only_cuts else None)
+            return part, 0, ([], []), False
+        frames, good, lost = (part.frames, part.weights, False) if scan.corrects else \
+            _believed(scan, part, good_out if plan.only_cuts else None)
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
@@ -105,9 +110,9 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         blind = ~good_out.any(axis=(1, 2))
         if part.bad:
             blind &= ~_unread(part)
-        return part, int(blind.sum()), ([], []) if scan.sink is None else scan.sink.pack(out, good_out)
+        return part, int(blind.sum()), ([], []) if scan.sink is None else scan.sink.pack(out, good_out), lost
 
-    parts, blind, packed = zip(*in_threads(make, blocks, scan.threads))
+    parts, blind, packed, lost = zip(*in_threads(make, blocks, scan.threads))
     kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
     if keep and len(kept) < len(points):
         rows = np.concatenate([np.arange(some.start, some.start + len(part.points))
@@ -117,18 +122,26 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
     positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
     return Rows(numbers(scan, kept), data if keep else None, weight if keep else None,
                 _positions_of(scan, Loaded(kept, None, positions, bad=bad)), made,
-                tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad), sum(blind))
+                tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad), sum(blind),
+                np.logical_or.reduce(lost))
 
 
-def _good_of(scan, part, out=None):
-    """Which pixels of a block are good (n, h, w): by their counts, the detector's mask and what came with them."""
-    good = believable(part.frames, getattr(scan.source, "saturation", None), out=out)
+def _believed(scan, part, out=None):
+    """A block's frames after the scan's corrections, which of their pixels are good (n, h, w) by their counts, the
+    detector's mask and what came with them, and which pixels have a count somewhere that is not to be believed (h, w).
+
+    out : where to put the second, or None
+    """
+    frames, good = part.frames, believable(part.frames, getattr(scan.source, "saturation", None), out=out)
+    lost = ~np.logical_and.reduce(good)
     good &= scan.cut(scan.good)
     if part.weights is not None:
         good &= part.weights > 0
+    if scan.corrections:
+        frames, good = scan.corrections(frames, good, part.points, scan.window)
     if part.bad:                # with bad_frames="mask" they keep a place
         good[_unread(part)] = False
-    return good
+    return frames, good, lost
 
 
 def _unread(part):
@@ -140,14 +153,24 @@ def _reported(scan, bad):
     return tuple(zip(numbers(scan, [point for point, _ in bad]).tolist(), [reason for _, reason in bad]))
 
 
-def light(scan, points):
-    """(2, h, w): the good counts of these raw frames added up, and how often each pixel was good."""
-    total = np.zeros((2, *scan.raw_shape))
+def light(scan, points, extremes=False):
+    """(2, h, w): the good counts of these raw frames added up, and how often each pixel was good; with `extremes` two
+    more, the smallest and the largest good count, inf and -inf where none was."""
+    seen = np.zeros((4 if extremes else 2, *scan.raw_shape))
+    seen[2:3], seen[3:] = np.inf, -np.inf
     rows = prepare(scan, points)
     for frame, weight in zip(rows.data, rows.weight):
-        np.add(total[0], frame, out=total[0], where=weight)
-        total[1] += weight
-    return total
+        np.add(seen[0], frame, out=seen[0], where=weight)
+        seen[1] += weight
+        if extremes:
+            np.minimum(seen[2], frame, out=seen[2], where=weight)
+            np.maximum(seen[3], frame, out=seen[3], where=weight)
+    return seen
+
+
+def join_light(one, other):
+    """`light` of two lots of frames together."""
+    return np.concatenate([one[:2] + other[:2], np.minimum(one[2:3], other[2:3]), np.maximum(one[3:], other[3:])])
 
 
 def load(scan, points):
@@ -215,7 +238,8 @@ def _region_of(scan, stack, what):
 def _positions_of(scan, loaded):
     who = scan.recipe_name
     if loaded.positions is not None:
-        return checked(loaded.positions, f"positions from {who}.load()")
+        what = f"positions from {who}.load()"
+        return refuse_unknown(checked(loaded.positions, what), what=what)
     if scan.positions is not None:
         return scan.positions[loaded.points]
     if loaded.bad:

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import FileScan, Par
-from ptyprep.positions import turn
 from ptyprep.sources import CxiFile
 
 
@@ -24,12 +23,12 @@ class Cxi(FileScan):
     def open(self):
         return CxiFile(self.p.file)
 
-    def load_positions(self):
-        if self.source.translation is None or self._readings() is not None:
-            return super().load_positions()
-        slow, fast, p = self.source.slow, self.source.fast, self.p.positions
+    def readings(self, path):
+        given = super().readings(path)
+        if given is not None or self.source.translation is None:
+            return given
+        slow, fast = self.source.slow, self.source.fast
         if slow is None:
             self._note("the file has no basis_vectors: slow axis -y and fast axis -x are taken")
             slow, fast = np.array([0, -1, 0]), np.array([-1, 0, 0])
-        positions = np.column_stack([-self.source.translation @ slow, -self.source.translation @ fast])
-        return turn(positions, swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, angle=p.angle)
+        return -self.source.translation @ slow, -self.source.translation @ fast

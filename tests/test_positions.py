@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import PositionError
-from ptyprep.positions import checked, count_positions, pair_positions, read_table, turn, unit_in_metres
+from ptyprep.positions import (
+    checked,
+    count_positions,
+    pair_positions,
+    read_table,
+    refuse_unknown,
+    turn,
+    unit_in_metres,
+)
 
 
 def test_one_reading_per_frame():
@@ -125,4 +133,6 @@ def test_positions_are_checked():
         with pytest.raises(PositionError, match=r"expected \(n, 2\) or \(rows, cols, 2\)"):
             checked(odd)
     with pytest.raises(PositionError, match="2 of 4 are not finite, the first at scan point 1"):
-        checked([[0, 0], [np.nan, 1], [1, 1], [np.inf, 0]])
+        refuse_unknown(checked([[0, 0], [np.nan, 1], [1, 1], [np.inf, 0]]))
+    with pytest.raises(PositionError, match="1 of 2 are not finite, the first at scan point 3"):
+        refuse_unknown(checked([[0, 0], [np.nan, 1], [1, 1], [np.inf, 0]]), [3, 2])

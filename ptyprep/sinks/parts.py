@@ -33,7 +33,7 @@ GROWING = "growing"                 # how the file of all frames is called in th
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
-         "position": None}
+         "position": None, "lost": []}
 
 
 class Parts:
@@ -103,7 +103,8 @@ class Parts:
             write_columns(part, dict(zip(COLUMNS, columns)))
         n = len(columns[0])
         self._log({"chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
-                   "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told})
+                   "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told,
+                   "lost": batch.lost})
         publish(temporary, path, flush=flush)
 
     def write_main(self, meta, info, chunks):
@@ -169,7 +170,8 @@ class Parts:
                 "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
                 "blank": sum(line["blank"] for line in lines),
                 "told": lines[-1]["told"] if lines else None, "dtype": self._dtype, "position": last,
-                "bad": [tuple(b) for line in lines for b in line["bad"]]}
+                "bad": [tuple(b) for line in lines for b in line["bad"]],
+                "lost": [line["lost"] for line in lines]}
 
     def stored(self, path, name):
         """The compressed frames of a part, one after the other, wherever they lie.

@@ -1,0 +1,164 @@
+"""One array out of a file: a dataset, a column of a table, an image; with the unit that the file says.
+
+For what stands beside the frames: motor readings, masks, dark and flat fields, monitors. Frames are a source's.
+"""
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from ptyprep.errors import SourceError
+from ptyprep.positions import read_table
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, reading
+
+IMAGES = (".tif", ".tiff", ".edf", ".cbf", ".img")
+
+
+class Named(NamedTuple):
+    """An array as a file has it.
+
+    values : real numbers, any shape; units : what the file says they are in, or None; where : file and name, to say
+    """
+    values: np.ndarray
+    units: str | None
+    where: str
+
+    def column(self, index):
+        """One column of an array (n, columns); itself for None. Raises SourceError where there is no such column."""
+        if index is None:
+            return self
+        if self.values.ndim != 2 or index >= self.values.shape[1]:
+            raise SourceError(f"{self.where} of shape {self.values.shape} has no column {index}")
+        return Named(self.values[:, index], self.units, f"{self.where}, column {index}")
+
+
+def read_array(path, key=None, *, parameter, dims=None):
+    """An array by name.
+
+    path : HDF5 file, text or CSV table, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
+    key : dataset, variable, or column (name or number) of a table; None where only one thing can be meant
+    parameter : what to set where the key is wrong, for messages
+    dims : how many dimensions it may have, a tuple; None: any
+
+    Returns `Named`; a MATLAB file of version 7.3 is turned to how MATLAB shows it.
+    Raises SourceError naming what is there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {parameter} should name a file")
+    if is_hdf5(path):
+        found = _from_hdf5(path, key, parameter, dims)
+    elif path.suffix == ".npy":
+        found = Named(_npy(path), None, str(path))
+    elif path.suffix == ".mat":
+        found = _from_matlab(path, key, parameter, dims)
+    elif path.suffix.lower() in IMAGES:
+        found = Named(_image(path), None, str(path))
+    else:
+        found = _from_table(path, key, parameter)
+    if found.values.dtype.kind not in "biuf":
+        raise SourceError(f"{found.where} is {found.values.dtype}; expected real numbers")
+    if dims and found.values.ndim not in dims:
+        raise SourceError(f"{found.where} has shape {found.values.shape}; expected {_dimensions(dims)}")
+    return found
+
+
+def columns_of(path):
+    """({name: column}, {name: unit}) of a text table, or of a .npy array (n, columns), whose columns are numbers."""
+    if Path(path).suffix != ".npy":
+        return read_table(path)
+    array = _npy(Path(path))
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
+        raise SourceError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers (n, 2), (y, x)")
+    return {str(i): column for i, column in enumerate(array.T.astype(float))}, {}
+
+
+def numbers_in(file, dims=None):
+    """{name: shape} of the datasets of real numbers in an open HDF5 file that have so many dimensions, None: any."""
+    found = {}
+
+    def look(name, node):
+        if isinstance(node, h5py.Dataset) and (not dims or node.ndim in dims) and node.dtype.kind in "biuf":
+            found[f"/{name}"] = node.shape
+    file.visititems(look)
+    return found
+
+
+def _from_hdf5(path, key, parameter, dims):
+    with reading(path) as file:
+        if key is None:
+            there = list(numbers_in(file, dims))
+            if len(there) != 1:
+                raise SourceError(f"{path}: which dataset is meant? Set {parameter}; those of {_dimensions(dims)} are "
+                                  f"{', '.join(there) or 'none'}")
+            key = there[0]
+        if key not in file and file.get(key, getlink=True) is None:
+            raise SourceError(f"{path}: no dataset {key}; those of {_dimensions(dims)} are "
+                              f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
+        dataset = dataset_in(file, key)
+        values = np.asarray(read_dataset(dataset))
+        matlab = path.suffix == ".mat" and b"MATLAB" in path.open("rb").read(128)
+        return Named(values.T if matlab else values, text_attribute(dataset, "units"), f"{path}: {key}")
+
+
+def text_attribute(node, name):
+    """A text attribute of an HDF5 object, None where it has none."""
+    value = node.attrs.get(name)
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
+
+
+def _from_matlab(path, key, parameter, dims):
+    try:
+        from scipy.io import loadmat
+    except ImportError as err:
+        raise SourceError(f"{path}: a MATLAB file older than 7.3 needs scipy; pip install scipy") from err
+    try:
+        there = {name: value for name, value in loadmat(path).items()
+                 if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"}
+    except Exception as err:    # noqa: BLE001  scipy raises whatever a damaged file makes it stumble over
+        raise SourceError(f"{path}: cannot be read as a MATLAB file ({type(err).__name__}: {err})") from err
+    fitting = [name for name, value in there.items() if not dims or value.ndim in dims]
+    if key is None and len(fitting) == 1:
+        key = fitting[0]
+    if key not in there:
+        raise SourceError(f"{path}: {'which variable is meant?' if key is None else f'no variable {key};'} It has "
+                          f"{', '.join(there) or 'no numbers'}. Set {parameter}")
+    return Named(there[key], None, f"{path}: {key}")
+
+
+def _from_table(path, key, parameter):
+    columns, units = read_table(path)
+    if key is None and len(columns) == 1:
+        key = next(iter(columns))
+    if key is None:
+        return Named(np.column_stack(list(columns.values())), None, str(path))
+    if key not in columns:
+        raise SourceError(f"{path}: no column {key!r}; its columns of numbers are {', '.join(columns)}. Set "
+                          f"{parameter}")
+    return Named(columns[key], units.get(key), f"{path}: {key}")
+
+
+def _image(path):
+    try:
+        import fabio
+    except ImportError as err:
+        raise SourceError(f"{path}: an image needs fabio; pip install 'ptyprep[images]'") from err
+    try:
+        with fabio.open(str(path)) as image:
+            return np.array(image.data)
+    except Exception as err:    # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
+        raise SourceError(f"{path}: cannot be read as an image ({type(err).__name__}: {err})") from err
+
+
+def _npy(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
+
+
+def _dimensions(dims):
+    return f"{' or '.join(map(str, dims))} dimensions" if dims else "numbers"
