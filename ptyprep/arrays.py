@@ -10,7 +10,7 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.positions import read_table
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, reading
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, reading, text_attribute
 
 IMAGES = (".tif", ".tiff", ".edf", ".cbf", ".img")
 
@@ -100,14 +100,6 @@ def _from_hdf5(path, key, parameter, dims):
         values = np.asarray(read_dataset(dataset))
         matlab = path.suffix == ".mat" and b"MATLAB" in path.open("rb").read(128)
         return Named(values.T if matlab else values, text_attribute(dataset, "units"), f"{path}: {key}")
-
-
-def text_attribute(node, name):
-    """A text attribute of an HDF5 object, None where it has none."""
-    value = node.attrs.get(name)
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.item()
-    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
 
 
 def _from_matlab(path, key, parameter, dims):

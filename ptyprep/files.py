@@ -246,7 +246,8 @@ class FileScan(PtyScan):
         p, readings = self.p.positions, self.readings(path)
         if readings is None:
             return None, grid
-        slow, fast = (self._inner(axis, frames, grid) for axis in readings)
+        slow, fast = (self.inner(axis, lambda shape: np.prod(shape) in (frames, max(shape, default=1)))
+                      for axis in readings)
         clock = self._clock(path, frames)
         if clock is not None:
             found, raster = clock(pair_positions(slow, fast, None)), None
@@ -385,7 +386,8 @@ class FileScan(PtyScan):
     def _image(self, name):
         """An array of the detector's size; (1, h, w) counts as one."""
         found = self._named(name, (2, 3))
-        values = found.values[0] if found.values.ndim == 3 and len(found.values) == 1 else found.values
+        values = self.inner(found.values, lambda shape: len(shape) == 2)
+        values = values[0] if values.ndim == 3 and len(values) == 1 else values
         if values.ndim != 2:
             raise SourceError(f"{found.where} has shape {found.values.shape}; expected (h, w), or one for each of the "
                               f"{self.source.shape[0] if self.source else 'scan'} frames")
@@ -397,20 +399,22 @@ class FileScan(PtyScan):
         path = self._file(group)
         if self.source is None or not is_hdf5(path) or path.suffix == ".mat":
             return None
-        found = _shape_of(path, group.key)
-        if found is None or found[-2:] != tuple(self.source.shape[-2:]) or len(found) < 3 or found[:-2] == (1,):
+        found, n = _shape_of(path, group.key), self.source.shape[0]
+        if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
             return None
-        stack = self._stack(path, group.key)
-        return stack if stack.shape[0] == self.source.shape[0] else None
-
-    def _stack(self, path, key):
-        return Hdf5Stack(path, key)
+        if np.prod(found[:-2]) == n > 1:
+            return Hdf5Stack(path, group.key)
+        outer = getattr(self.p, "outer_index", None)
+        if outer is not None and len(found) > 3 and found[0] == self.source.outer_size and np.prod(found[1:-2]) == n:
+            return Hdf5Stack(path, group.key, outer)
+        return None
 
     def _each(self, name, frames):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
         found = self._named(name)
-        values = np.asarray(self._inner(found.values, frames, getattr(self.source, "grid", None)), float)
         count = len(self.positions) if frames is None and self.positions is not None else frames
+        values = np.asarray(self.inner(found.values, lambda shape: any(
+            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
         if count is None or values.size == count:
             return values.ravel()
         lead = next((k for k in range(1, values.ndim) if np.prod(values.shape[:k]) == count), None)
@@ -504,8 +508,12 @@ class FileScan(PtyScan):
         except PositionError as err:
             raise PositionError(f"{where}: {err}; set positions.unit") from None
 
-    def _inner(self, values, frames, grid):
-        """An array without the axis that only frames with an outer index have; see recipe hdf5."""
+    def inner(self, values, fits):
+        """An array as it belongs to these frames. Where they are one of several lots of frames along an outer axis (a
+        tomography angle, an energy), of an array with that axis the same place; see recipe hdf5.
+
+        fits : whether an array of that shape belongs to the frames as it is, fits(shape)
+        """
         return values
 
     def _list(self, path, key, parameter):
@@ -537,15 +545,11 @@ class FileScan(PtyScan):
         if path is None or key is None:
             raise ParameterError(f"{parameter} is not set, or no file for it")
         found = read_array(path, key, parameter=parameter)
-        values = np.asarray(self._inner_number(found.values), float).ravel()
+        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1), float).ravel()
         if not 1 <= values.size <= most:
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
                               f"{'one' if most == 1 else 'one or two'}")
         return Named(values, found.units, found.where)
-
-    def _inner_number(self, values):
-        """One of several numbers, for frames with an outer index; see recipe hdf5."""
-        return values
 
 
 def _bounds(bounds):

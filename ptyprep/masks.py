@@ -18,8 +18,8 @@ def of_nexus(pixel_mask):
     """Reasons (h, w) uint8 of the bits of an NXdetector `pixel_mask`.
 
     Bit 0 is a gap, 1 dead, 2 under- and 3 over-responding, 4 noisy, 5 and 7 undefined, 6 part of a cluster of
-    problematic pixels, 8 user-defined (NXdetector, base class definition). Those above are not faults by themselves:
-    8 to 30 are the user's to define, 31 marks virtual pixels, whose counts are made from others.
+    problematic pixels, 8 user-defined; a pixel is bad if `mask & 0xFFFF` (NXdetector and NXmx). The bits above are no
+    faults: 31 marks virtual pixels, whose counts are made from others.
 
     >>> of_nexus(np.array([[0, 1, 2, 8, 64, 256]])).tolist()
     [[0, 1, 2, 4, 64, 16]]
@@ -27,7 +27,7 @@ def of_nexus(pixel_mask):
     bits = np.asarray(pixel_mask).astype(np.int64)
     found = np.zeros(bits.shape, np.uint8)
     for mask, reason in ((1 << 0, GAP), (1 << 1, DEAD), (1 << 3 | 1 << 4, HOT),
-                         (1 << 2 | 1 << 5 | 1 << 6 | 1 << 7, DETECTOR), (~0xff, USER)):
+                         (1 << 2 | 1 << 5 | 1 << 6 | 1 << 7, DETECTOR), (0xff00, USER)):
         found[(bits & mask) != 0] |= reason
     return found
 

@@ -125,7 +125,7 @@ class PtyScan(Tree):
                           doc="A pixel is dead that never counts, where its neighbours make one expect more than so "
                               "many counts.")
 
-    source_type = None          # the FrameSource class whose files this recipe reads, for recipe "auto"
+    source_type = None          # the FrameSource class whose files this recipe reads, for recipe "auto"; not inherited
     full_frames = False         # correct() wants whole frames, and the region is cut after it
     WAIT, EOS = WAIT, EOS
 
@@ -165,7 +165,7 @@ class PtyScan(Tree):
     @classmethod
     def understands(cls, path):
         """Whether this recipe is the one for a file: its source's layout."""
-        return cls.source_type is not None and layout_of(path) is cls.source_type
+        return vars(cls).get("source_type") is not None and layout_of(path) is cls.source_type
 
     # --- hooks: a recipe answers some of these -----------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Any HDF5 file: say where frames, positions and mask are."""
+"""Any HDF5 file: say where frames, positions, mask and corrections are."""
 from pathlib import Path
 
 from ptyprep import FileScan, Group, Par
@@ -6,7 +6,11 @@ from ptyprep.sources import Hdf5Stack
 
 
 class Hdf5(FileScan):
-    """A scan in HDF5 of any layout. Parameters are named as those of PtyPy's Hdf5Loader."""
+    """A scan in HDF5 of any layout. Parameters are named as those of PtyPy's Hdf5Loader.
+
+    Frames are (n, h, w) or a raster (rows, columns, h, w), with an axis more in front where `outer_index` is given:
+    of positions, mask, monitor and so on that have this axis too the same place is taken.
+    """
     source_type = Hdf5Stack
 
     class intensities(Group):
@@ -14,6 +18,18 @@ class Hdf5(FileScan):
         file: Path = Par(source=True, level=0, doc="HDF5 file with the frames.")
         key: str | None = Par(None, level=0,
                               doc="Dataset (n, h, w) or (rows, columns, h, w). None: the only one there.")
+        join: tuple[Path, ...] | None = Par(None, doc="More files of the same layout, whose frames follow; and whose "
+                                                      "positions do, where positions.file is not given.")
+
+    outer_index: int | None = Par(None, ge=0, doc="Which place along the first axis of frames (outer, n, h, w) or "
+                                                  "(outer, rows, columns, h, w): an angle, an energy.")
 
     def open(self):
-        return Hdf5Stack(self.p.intensities.file, self.p.intensities.key)
+        p = self.p.intensities
+        if p.join:
+            return Hdf5Stack.joined([p.file, *p.join], p.key, self.p.outer_index)
+        return Hdf5Stack(p.file, p.key, self.p.outer_index)
+
+    def inner(self, values, fits):
+        outer, size = self.p.outer_index, self.source.outer_size
+        return values if outer is None or fits(values.shape) or values.shape[:1] != (size,) else values[outer]

@@ -4,7 +4,15 @@ import math
 import numpy as np
 import pytest
 
-from ptyprep.correct import believable, photon_energy_of_electrons
+from ptyprep.correct import (
+    believable,
+    find_bad_pixels,
+    neighbour_median,
+    photon_energy_of_electrons,
+    relative_flux,
+)
+from ptyprep.errors import ParameterError, SourceError
+from ptyprep.masks import shapes
 
 INTEGERS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"]
 
@@ -54,3 +62,89 @@ def test_electrons_get_the_photon_energy_of_their_wavelength(kilovolt, picometre
     wavelength = h / (m * c * math.sqrt(gamma**2 - 1))
     assert wavelength * 1e12 == pytest.approx(picometre, abs=0.002)
     assert photon_energy_of_electrons(kilovolt) == pytest.approx(h * c / wavelength / e / 1e3, rel=1e-9)
+
+
+# --- bad pixels that frames show ---------------------------------------------------------------------------
+
+def speckle(n=40, shape=(40, 50)):
+    """Frames of a far field whose counts fall over four decades, with Poisson noise; a fixed seed."""
+    rng = np.random.default_rng(6)
+    y, x = np.mgrid[:shape[0], :shape[1]]
+    mean = 3000 / (1 + ((y - 18) ** 2 + (x - 25) ** 2) / 9) ** 1.5
+    grain = rng.gamma(4, 0.25, (n, *shape))
+    return rng.poisson(mean * grain)
+
+
+def seen(frames, good=None):
+    good = np.ones(frames.shape, bool) if good is None else good
+    some = np.where(good, frames, np.nan)
+    return (np.where(good, frames, 0).sum(axis=0), good.sum(axis=0), np.fmin.reduce(some), np.fmax.reduce(some))
+
+
+def test_a_plain_far_field_has_no_bad_pixels():
+    hot, dead = find_bad_pixels(*seen(speckle()))
+    assert not hot.any() and not dead.any()
+
+
+def test_planted_bad_pixels_are_found_and_no_others():
+    frames = speckle()
+    frames[:, 3, 4] = 500                       # hot, and stuck
+    frames[:, 35, 45] += np.arange(40) + 100    # hot, and changing
+    frames[7, 30, 10] = 5000                    # flickers once
+    frames[:, 20, 28] = 77                      # stuck among counts of its size
+    frames[:, 17, 22] = 0                       # dead beside the beam
+    hot, dead = find_bad_pixels(*seen(frames))
+    assert np.argwhere(hot).tolist() == [[3, 4], [20, 28], [30, 10], [35, 45]]
+    assert np.argwhere(dead).tolist() == [[17, 22]]
+
+
+def test_bad_neighbours_do_not_count():
+    frames, good = speckle(), np.ones((40, 40, 50), bool)
+    frames[:, 9:12, 19:22] = 10**6              # a masked blot
+    good[:, 9:12, 19:22] = False
+    hot, dead = find_bad_pixels(*seen(frames, good))
+    assert not hot.any() and not dead.any()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 256])
+def test_the_median_of_neighbours_is_numpys(rows):
+    image = np.random.default_rng(7).normal(size=(9, 7))
+    image[2, 3] = image[8, 6] = np.nan
+    padded = np.pad(image, 1, constant_values=np.nan)
+    expected = [[np.nanmedian(np.delete(padded[y:y + 3, x:x + 3].ravel(), 4)) for x in range(7)] for y in range(9)]
+    assert np.allclose(neighbour_median(image, rows), expected)
+    assert np.isnan(neighbour_median(np.full((1, 1), 3.0))).all()
+
+
+# --- the monitor -------------------------------------------------------------------------------------------
+
+def test_flux_is_relative_to_what_can_be_believed():
+    readings = np.array([5.0, 5.2, 4.8, 5.0, 5.1, 4.9] * 4 + [np.nan, 0.0, -1.0, 60.0])
+    relative, odd = relative_flux(readings)
+    assert np.flatnonzero(odd).tolist() == [24, 25, 26, 27]
+    assert np.allclose(relative[:24], readings[:24] / 5)
+    with pytest.raises(SourceError, match="none of the 2 readings"):
+        relative_flux([0, np.nan])
+
+
+# --- why pixels are bad ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "inside"), [
+    ("circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) <= 2),
+    ("not circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) > 2),
+    ("rectangle 1 3 0 9", lambda y, x: (y >= 1) & (y < 3) & (x < 9)),
+    ("line 0 0 0 5 3", lambda y, x: (y <= 1) & (x <= 5)),
+    ("circle 0 0 1\n rectangle 5 6 5 6", lambda y, x: (y + x <= 1) | (y == 5) & (x == 5)),
+    ("polygon 0.5 0.5 0.5 6.5 4.5 6.5 4.5 0.5", lambda y, x: (y >= 1) & (y <= 4) & (x >= 1) & (x <= 6)),
+    ("polygon -0.5 -0.5 -0.5 8.2 8.2 -0.5", lambda y, x: y + x < 7.7),
+])
+def test_shapes_cover_the_pixels_whose_middle_they_hold(text, inside):
+    y, x = np.mgrid[:7, :10]
+    assert np.array_equal(shapes(text, (7, 10)), inside(y, x))
+
+
+@pytest.mark.parametrize("text", ["square 1 2", "circle 1 2", "circle a b c", "polygon 1 2 3 4", "line 1 1 1 1 2",
+                                  "not"])
+def test_a_shape_that_is_none_is_refused(text):
+    with pytest.raises(ParameterError, match="mask shape"):
+        shapes(text, (5, 5))

@@ -12,14 +12,17 @@ from ptyprep.sources.array import ArrayFrames, NpyFile
 from ptyprep.sources.cxi import CxiFile
 from ptyprep.sources.dectris import DectrisMaster
 from ptyprep.sources.hdf5 import Hdf5Stack
+from ptyprep.sources.images import ImageFiles
+from ptyprep.sources.nexus import NexusFile
 from ptyprep.sources.ptyd import PtydFile
 
-__all__ = ["ArrayFrames", "CxiFile", "DectrisMaster", "FrameSource", "Hdf5Stack", "NpyFile", "PtydFile",
-           "layout_of", "open_frames"]
+__all__ = ["ArrayFrames", "CxiFile", "DectrisMaster", "FrameSource", "Hdf5Stack", "ImageFiles", "NexusFile", "NpyFile",
+           "PtydFile", "layout_of", "open_frames"]
 
-# A layout knows what its file means; a container only that there are stacks in it, and is asked last.
+# A layout knows what its file means; NeXus in general knows less, and a container only that there are stacks in it.
 LAYOUTS = [DectrisMaster, CxiFile, PtydFile]
-CONTAINERS = [Hdf5Stack, NpyFile]
+GENERAL = [NexusFile]
+CONTAINERS = [Hdf5Stack, NpyFile, ImageFiles]
 
 
 class FrameSource(Protocol):
@@ -71,7 +74,7 @@ def layout_of(path):
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: no such file" if not path.exists() else f"{path}: a folder; expected a file")
-    for classes in (LAYOUTS, CONTAINERS):
+    for classes in (LAYOUTS, GENERAL, CONTAINERS):
         found = [c for c in classes if c.understands(path)]
         if len(found) > 1:
             raise SourceError(f"{path}: both {' and '.join(c.__name__ for c in found)} read it; "
@@ -79,8 +82,8 @@ def layout_of(path):
         if found:
             return found[0]
     what = "not a file that is understood" if path.stat().st_size else "an empty file"
-    raise SourceError(f"{path}: {what}; expected a DECTRIS master, CXI or .ptyd file, another HDF5 file with a stack "
-                      f"of frames, or a .npy array")
+    raise SourceError(f"{path}: {what}; expected a DECTRIS master, CXI, .ptyd or NeXus file, another HDF5 file with a "
+                      f"stack of frames, a .npy array or images")
 
 
 def open_frames(path, key=None, *, threads=1):

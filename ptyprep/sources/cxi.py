@@ -7,6 +7,7 @@ from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers,
 
 HC = 1.98644586e-25         # J m
 KEV = 1.602176634e-16       # J
+LARGEST_ENERGY = 1e-12      # J, 6 MeV; a ring's energy stands in the same place in files that are half NeXus
 GOOD_BITS = 0x1000          # CXI: "pixel has signal" is no fault
 FRAMES = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data")
 
@@ -32,6 +33,9 @@ class CxiFile(Hdf5Stack):
         if not is_hdf5(path):
             return False
         with reading(path, "a CXI file") as file:
+            named = file.get("entry_1/definition")     # NXcxi_ptycho is NeXus, and means other things by the same names
+            if isinstance(named, h5py.Dataset) and named.shape == () and b"ptycho" in np.bytes_(read_dataset(named)):
+                return False
             return "entry_1" in file and ("cxi_version" in file or any(k in file for k in FRAMES))
 
     def _read_geometry(self, file):
@@ -39,6 +43,9 @@ class CxiFile(Hdf5Stack):
         energy = scalar(file, "entry_1/instrument_1/source_1/energy")
         wavelength = scalar(file, "entry_1/instrument_1/source_1/wavelength")
         joule = energy[0] if energy else 0
+        if joule > LARGEST_ENERGY:
+            self.notes.append(f"source_1/energy = {joule:g} cannot be a photon's in joules and counts as not recorded")
+            joule = 0
         if not joule > 0 and wavelength and wavelength[0] > 0:
             joule = HC / wavelength[0]
         if joule > 0 and np.isfinite(joule):

@@ -79,7 +79,7 @@ def is_hdf5(path):
 
 
 def stacks_in(file):
-    """{name: shape} of the datasets in an open file that could be frames: real numbers, 3-D or 4-D.
+    """{name: shape} of the datasets in an open file that could be frames: real numbers of three dimensions or more.
 
     Links that lead nowhere are passed over; links that lead to a group twice are followed once.
     """
@@ -94,7 +94,7 @@ def stacks_in(file):
                 continue
             token = h5py.h5o.get_info(node.id)
             if isinstance(node, h5py.Dataset):
-                if node.ndim in (3, 4) and node.dtype.kind in "biuf" and min(node.shape[-2:]) > 1:
+                if node.ndim in (3, 4, 5) and node.dtype.kind in "biuf" and min(node.shape[-2:]) > 1:
                     found[f"{group.name.rstrip('/')}/{name}"] = node.shape
             elif isinstance(node, h5py.Group) and (token.fileno, token.addr) not in seen and depth < 32:
                 seen.add((token.fileno, token.addr))
@@ -226,15 +226,40 @@ class Piece:
 
 
 class Hdf5Stack:
-    """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w)."""
-    mask = saturation = None
+    """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w); with an axis more in front,
+    `outer` says the place along it.
+
+    outer_size : length of that axis, None without
+    parts : [(file, frames)] of those that were joined; None for one file
+    """
+    mask = saturation = parts = outer_size = None
     threads = 1
 
-    def __init__(self, path, key=None):
+    def __init__(self, path, key=None, outer=None):
         self.path = Path(path)
         self.recorded, self.notes = {}, []
         with reading(path, "a stack of frames") as file:
-            self._set_pieces(file, self._only_stack(file) if key is None else key)
+            self._set_pieces(file, self._only_stack(file) if key is None else key, outer)
+
+    @classmethod
+    def joined(cls, paths, key=None, outer=None):
+        """The frames of several files of the same layout, one after the other.
+
+        Raises SourceError where their frames differ in size or kind of number.
+        """
+        stacks = [Hdf5Stack(path, key, outer) for path in paths]
+        first, pieces, start = stacks[0], [], 0
+        for stack in stacks:
+            if (stack.shape[1:], stack.dtype) != (first.shape[1:], first.dtype):
+                raise SourceError(f"{stack.path}: frames of {stack.dtype} {stack.shape[1:]}, but those of {first.path} "
+                                  f"are {first.dtype} {first.shape[1:]}: they cannot be joined")
+            pieces += [replace(piece, start=start + piece.start) for piece in stack.pieces]
+            start += stack.shape[0]
+        whole = cls.of_pieces(first.path, pieces, (start, *first.shape[1:]))
+        whole.notes, whole.outer_size = [note for stack in stacks for note in stack.notes], first.outer_size
+        whole.parts = [(stack.path, stack.shape[0]) for stack in stacks]
+        whole.files = list(dict.fromkeys(file for stack in stacks for file in stack.files))
+        return whole
 
     @classmethod
     def of_pieces(cls, path, pieces, shape):
@@ -256,14 +281,27 @@ class Hdf5Stack:
                               f"(intensities.key of recipe hdf5)")
         return next(iter(stacks))
 
-    def _set_pieces(self, file, key):
-        dataset = dataset_in(file, key)
-        if dataset.ndim not in (2, 3, 4) or dataset.dtype.kind not in "biuf" or not dataset.size:
-            raise SourceError(f"{self.path}: {key} is {dataset.dtype} of shape {dataset.shape}; "
-                              f"expected frames as (n, h, w) or (rows, cols, h, w)")
-        self.grid = dataset.shape[:2] if dataset.ndim == 4 else None
-        h, w = dataset.shape[-2:]
-        self._finish(pieces_of(dataset), (dataset.size // (h * w), h, w), dataset.dtype)
+    def _set_pieces(self, file, key, outer=None):
+        dataset, more = dataset_in(file, key), outer is not None
+        if dataset.ndim - more not in (2, 3, 4) or dataset.dtype.kind not in "biuf" or not dataset.size:
+            hint = "; with an axis more in front, say which place (outer_index)" if dataset.ndim == 5 else ""
+            raise SourceError(f"{self.path}: {key} is {dataset.dtype} of shape {dataset.shape}; expected frames as "
+                              f"{'(outer, n, h, w) or (outer, rows' if more else '(n, h, w) or (rows'}, cols, h, w)"
+                              f"{hint}")
+        inner = dataset.shape[more:]
+        self.grid = inner[:2] if len(inner) == 4 else None
+        n, (h, w) = int(np.prod(inner[:-2])), inner[-2:]
+        pieces = pieces_of(dataset)
+        if more:
+            self.outer_size = dataset.shape[0]
+            if not 0 <= outer < self.outer_size:
+                raise SourceError(f"{self.path}: {key} of shape {dataset.shape} has no place {outer} along its first "
+                                  f"axis; expected 0 to {self.outer_size - 1}")
+            if dataset.is_virtual:
+                raise SourceError(f"{self.path}: {key} is a virtual dataset with an outer axis; give the dataset that "
+                                  f"it is made of")
+            pieces = [replace(pieces[0], first=outer * n, count=n)]
+        self._finish(pieces, (n, h, w), dataset.dtype)
 
     def _finish(self, pieces, shape, dtype):
         if shape[1] * shape[2] > LARGEST:
@@ -459,7 +497,14 @@ def scalar(file, *keys):
     for key in keys:
         node = file.get(key)
         if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
-            units = node.attrs.get("units", "")
-            units = units.decode() if isinstance(units, bytes) else str(units)
-            return float(np.ravel(read_dataset(node))[0]), units
+            return float(np.ravel(read_dataset(node))[0]), text_attribute(node, "units") or ""
     return None
+
+
+def text_attribute(node, name):
+    """A text attribute of an HDF5 object, None where it has none."""
+    value = node.attrs.get(name)
+    if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1:
+        value = np.ravel(value)[0]
+        value = value.item() if isinstance(value, np.generic) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)

@@ -177,9 +177,9 @@ class Stored:
         if len(self.shape) == 2:
             out[...] = self.dataset[rows, cols]
             return
-        if len(self.shape) == 4:
-            for place, (r, c) in enumerate(zip(*np.divmod(frames, self.shape[1]))):
-                out[place] = self.dataset[r, c, rows, cols]
+        if len(self.shape) > 3:
+            for place, at in enumerate(zip(*np.unravel_index(frames, self.shape[:-2]))):
+                out[place] = self.dataset[(*at, rows, cols)]
             return
         breaks = np.flatnonzero(np.diff(frames) != 1) + 1
         for lo, hi in zip([0, *breaks], [*breaks, len(frames)]):
@@ -190,9 +190,10 @@ class Stored:
 
 def depth_of(dataset):
     """How many frames a chunk holds, or may hold in part."""
-    layer = (dataset.chunks or ())[:-2]
-    if len(layer) == 2 and layer[0] > 1:
-        return layer[0] * dataset.shape[1]
+    layer, inner = (dataset.chunks or ())[:-2], dataset.shape[1:-2]
+    for axis, step in enumerate(layer[:-1]):
+        if step > 1:            # frames of one chunk lie far apart
+            return step * int(np.prod(inner[axis:]))
     return layer[-1] if layer else 1
 
 

@@ -1,0 +1,177 @@
+"""Frames that are image files, one for each: CBF, EDF, TIFF and what else fabio reads."""
+import re
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ptyprep.buffers import empty
+from ptyprep.errors import SourceError
+from ptyprep.threads import in_threads
+
+SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe", ".h5")[:-1]
+BLOCK = 8                       # images that a thread reads together
+HC = 12.398419843320026         # keV angstrom, exact (SI 2019)
+NUMBER = r"([-+\d.eE]+)"
+
+
+class ImageFiles:
+    """Image files in the order of the numbers in their names; or one file with several images.
+
+    files : paths. The number that tells them apart is the last one in their names that differs; where it leaves one
+        out, that frame is missing, and none after it moves
+    """
+    mask = saturation = grid = None
+    threads = 1
+
+    def __init__(self, files):
+        files = [Path(file) for file in files]
+        if not files:
+            raise SourceError("no image files; expected some")
+        self.recorded, self.notes = {}, []
+        self._files = _numbered(files)
+        self.path = files[0].parent if len(files) > 1 else files[0]
+        first = next(file for file in self._files if file is not None)
+        with _opened(first) as image:
+            frame, inside = np.asarray(image.data), image.nframes
+            self._read_header(image)
+        if frame.ndim != 2 or frame.dtype.kind not in "biuf":
+            raise SourceError(f"{first}: an image of {frame.dtype} {frame.shape}; expected real numbers (h, w)")
+        if inside > 1 and len(files) > 1:
+            raise SourceError(f"{first}: {inside} images in one of {len(files)} files; expected one in each")
+        self._inside = inside > 1
+        self.shape = (inside if self._inside else len(self._files), *frame.shape)
+        self.dtype = frame.dtype.newbyteorder("=")
+
+    @classmethod
+    def understands(cls, path):
+        return Path(path).suffix.lower() in SUFFIXES
+
+    @classmethod
+    def matching(cls, pattern):
+        """The images of a folder, or those whose path matches a pattern with * or ?.
+
+        Raises SourceError where there is none.
+        """
+        pattern = Path(pattern)
+        if pattern.is_dir():
+            kinds = {}
+            for file in sorted(pattern.iterdir()):
+                if file.suffix.lower() in SUFFIXES:
+                    kinds.setdefault(file.suffix.lower(), []).append(file)
+            if len(kinds) > 1:
+                raise SourceError(f"{pattern}: images of several kinds, "
+                                  f"{', '.join(f'{len(files)} {kind}' for kind, files in kinds.items())}: give a "
+                                  f"pattern, such as '{pattern}/*{next(iter(kinds))}'")
+            files = next(iter(kinds.values()), [])
+        else:
+            files = sorted(pattern.parent.glob(pattern.name)) if any(c in pattern.name for c in "*?[") else [pattern]
+        if not files:
+            raise SourceError(f"{pattern}: no image there; expected a folder, one file, or a pattern such as "
+                              f"'scan_*.cbf'")
+        return cls(files)
+
+    @property
+    def files(self):
+        return [file for file in self._files if file is not None]
+
+    @property
+    def missing(self):
+        gaps = [i for i, file in enumerate(self._files) if file is None]
+        before = [next(file for file in reversed(self._files[:i]) if file is not None) for i in gaps]
+        return [(range(i, i + 1), f"no image between {file.name} and the next: frame {i} is missing")
+                for i, file in zip(gaps, before)]
+
+    def read(self, indices, window=None):
+        h, w = window.shape if window else self.shape[1:]
+        out = empty((len(indices), h, w), self.dtype)
+        with self.reader(window) as fill:
+            in_threads(lambda some: fill(indices[some], out[some]), self.blocks(indices), self.threads)
+        return out
+
+    @contextmanager
+    def reader(self, window=None):
+        """What reads frames, in any thread: fill(indices, out); see `Hdf5Stack.reader`."""
+        yield partial(self._fill, window)
+
+    def blocks(self, indices):
+        return [slice(start, min(start + BLOCK, len(indices))) for start in range(0, len(indices), BLOCK)]
+
+    def _fill(self, window, indices, out):
+        for place, index in enumerate(indices):
+            file = self._files[0 if self._inside else index]
+            if file is None:
+                raise SourceError(dict((frames.start, why) for frames, why in self.missing)[index])
+            with _opened(file) as image:
+                try:
+                    frame = np.asarray(image.getframe(int(index)).data if self._inside else image.data)
+                except Exception as err:    # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
+                    raise SourceError(f"{file}: frame {index} cannot be read ({type(err).__name__}: {err})") from err
+            if frame.shape != self.shape[1:] or not np.can_cast(frame.dtype, self.dtype, "safe"):
+                raise SourceError(f"{file}: an image of {frame.dtype} {frame.shape}, those before are of {self.dtype} "
+                                  f"{self.shape[1:]}")
+            out[place] = frame if window is None else window.cut(frame)
+
+    def progress(self):
+        return self.shape[0], True
+
+    def close(self):
+        pass        # files are open while they are read, not longer
+
+    def road(self):
+        """How frames are read: a few words for a plan."""
+        return "image files, whole, through fabio"
+
+    def _read_header(self, image):
+        """Geometry as DECTRIS detectors write it into CBF and TIFF headers ("PILATUS CBF Header Specification")."""
+        text = " ".join(str(image.header.get(key, "")) for key in ("_array_data.header_contents", "imageDescription"))
+        found = {name: re.search(pattern, text) for name, pattern in (
+            ("energy", rf"Wavelength {NUMBER} A"), ("distance", rf"Detector_distance {NUMBER} m"),
+            ("psize", rf"Pixel_size {NUMBER} m x {NUMBER} m"), ("center", rf"Beam_xy \({NUMBER},\s*{NUMBER}\)"),
+            ("saturation", rf"Count_cutoff {NUMBER}"))}
+        told = {name: tuple(map(float, match.groups())) for name, match in found.items() if match}
+        told = {name: values for name, values in told.items() if np.isfinite(values).all() and min(values) > 0}
+        if "energy" in told:
+            self.recorded["energy"] = HC / told["energy"][0]
+        if "distance" in told:
+            self.recorded["distance"] = told["distance"][0]
+        for name in ("psize", "center"):
+            if name in told:
+                self.recorded[name] = told[name][::-1]      # x before y in the header
+        if "saturation" in told:
+            self.saturation = told["saturation"][0]
+
+
+@contextmanager
+def _opened(file):
+    try:
+        import fabio
+    except ImportError as err:
+        raise SourceError(f"{file}: images need fabio; pip install 'ptyprep[images]'") from err
+    if not file.is_file():
+        raise SourceError(f"{file}: no such file")
+    try:
+        image = fabio.open(str(file))
+    except Exception as err:        # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
+        raise SourceError(f"{file}: cannot be read as an image ({type(err).__name__}: {err})") from err
+    try:
+        yield image
+    finally:
+        image.close()
+
+
+def _numbered(files):
+    """The files in the order of their numbers, None where a number is left out.
+
+    >>> [f and f.name for f in _numbered([Path("s2_10.cbf"), Path("s2_8.cbf")])]
+    ['s2_8.cbf', None, 's2_10.cbf']
+    """
+    numbers = [[int(n) for n in re.findall(r"\d+", file.stem)] for file in files]
+    if len(files) == 1 or len({len(each) for each in numbers}) > 1 or not numbers[0]:
+        return sorted(files)
+    differ = [place for place, values in enumerate(zip(*numbers)) if len(set(values)) > 1]
+    if len(differ) != 1:
+        return [file for _, file in sorted(zip(numbers, files))]
+    by_number = {each[differ[0]]: file for each, file in zip(numbers, files)}
+    return [by_number.get(number) for number in range(min(by_number), max(by_number) + 1)]

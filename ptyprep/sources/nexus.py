@@ -1,0 +1,354 @@
+"""NeXus files: frames, geometry, mask and scan axes by what classes and attributes say, whatever the groups' names.
+
+Written from the definitions of NXroot, NXdata, NXdetector, NXbeam, NXtransformations, NXmx and NXcxi_ptycho
+(manual.nexusformat.org) and from what DECTRIS, odin, nexgen and GDA write.
+"""
+import re
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from ptyprep.errors import ParameterError, SourceError
+from ptyprep.masks import of_nexus
+from ptyprep.reading import read
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar, text_attribute
+from ptyprep.units import metres
+
+HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
+PIXELS = ("", "pixel", "pixels", "px")
+DEEP = 8                    # groups in groups that are looked through
+SLOW, FAST = (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)     # of a detector that says nothing: y up, x left seen downstream
+
+
+class Axis(NamedTuple):
+    """One motion of the scan.
+
+    name : in the file; values : for each frame, of the shape of the raster or (n,); units : or None
+    vector : direction of the motion in the laboratory (McStas: z along the beam, y up), or None
+    """
+    name: str
+    values: np.ndarray
+    units: str | None
+    vector: tuple | None
+
+
+class NexusFile(Hdf5Stack):
+    """NeXus file of any definition with one detector's frames.
+
+    key : the dataset of the frames; entry : the group that it was looked for in
+    axes : [`Axis`], motions of the sample or the beam that the file names as the scan's
+    slow, fast : unit vectors of the detector's pixel axes in the laboratory
+    """
+
+    def __init__(self, path, key=None, entry=None):
+        self.path, self.recorded, self.notes, self.mask_reasons = path, {}, [], None
+        with reading(path, "a NeXus file") as file:
+            at = self._entry(file, entry)
+            self.entry, self.key = at.name, key or self._frames(at)
+            self._set_pieces(file, self.key)
+            detector = self._detector(at)
+            self.slow, self.fast = (self._direction(detector, name, usual) for name, usual in
+                                    (("slow", SLOW), ("fast", FAST)))
+            self._read_beam(at)
+            self._read_detector(detector)
+            self.axes = self._scan_axes(at)
+
+    @classmethod
+    def understands(cls, path):
+        if not is_hdf5(path):
+            return False
+        with reading(path, "a NeXus file") as file:
+            return any(_class(node) == "NXentry" for node in _groups(file))
+
+    # --- where the frames are ----------------------------------------------------------------------------
+
+    def _entry(self, file, name):
+        if name is not None:
+            if not isinstance(file.get(name), h5py.Group):
+                raise SourceError(f"{self.path}: no group {name}; it holds {', '.join(file) or 'nothing'}")
+            return file[name]
+        entries = [node for node in _groups(file) if _class(node) == "NXentry"]
+        if not entries:
+            raise SourceError(f"{self.path}: no NXentry in it; expected a NeXus file. Its groups are "
+                              f"{', '.join(file) or 'none'}")
+        said = text_attribute(file, "default")
+        default = next((e for e in entries if said and e.name == "/" + said.strip("/")), None)
+        if default is not None and self._candidates(default):
+            return default
+        ptycho = [e for e in entries if "cxi_ptycho" in _text(e.get("definition")).lower()]
+        holding = ptycho or [e for e in entries if self._candidates(e)] or entries
+        if len(holding) > 1:
+            raise SourceError(f"{self.path}: frames are in {', '.join(e.name for e in holding)}: set entry to one of "
+                              f"them")
+        return holding[0]
+
+    def _candidates(self, entry):
+        """{name: dataset} of what could be frames: signals of NXdata and data of NXdetector, each object once."""
+        found, seen = {}, set()
+        for group in _walk(entry):
+            kind = _class(group)
+            names = ["data"] if kind == "NXdetector" else _signal(group) if kind == "NXdata" else []
+            for name in names:
+                node = _get(group, name)
+                if isinstance(node, h5py.Dataset) and node.ndim >= 3 and node.dtype.kind in "biuf" \
+                        and min(node.shape[-2:]) > 1 and _identity(node) not in seen:
+                    seen.add(_identity(node))
+                    found[f"{group.name}/{name}"] = node
+        return found
+
+    def _frames(self, entry):
+        found = self._candidates(entry)
+        recorded = {name for name, node in found.items() if self._of_detector(entry, node)}
+        default = _default_data(entry)
+        signal = None if default is None else next(
+            (name for name, node in found.items() for at in _signal(default)
+             if _get(default, at) is not None and _identity(_get(default, at)) == _identity(node)), None)
+        if signal and (signal in recorded or not recorded):
+            return signal
+        for names in (recorded, set(found)):
+            if len(names) == 1:
+                return names.pop()
+        raise SourceError(f"{self.path}: which are the frames? In {entry.name} could be "
+                          + (", ".join(f"{name} {node.shape}" for name, node in found.items()) or
+                             "none: no NXdata with a signal and no NXdetector with data of three dimensions or more")
+                          + ". Set key")
+
+    def _of_detector(self, entry, dataset):
+        return any(isinstance(node := _get(group, "data"), h5py.Dataset) and _identity(node) == _identity(dataset)
+                   for group in _walk(entry) if _class(group) == "NXdetector")
+
+    def _detector(self, entry):
+        """The NXdetector that the frames are of: the one that holds them, else the only one; or None."""
+        groups = [group for group in _walk(entry) if _class(group) == "NXdetector"]
+        frames = _get(entry.file, self.key)
+        holding = [g for g in groups if any(isinstance(node := _get(g, name), h5py.Dataset) and frames is not None
+                                            and _identity(node) == _identity(frames) for name in g)]
+        found = holding or groups
+        if len(found) == 1:
+            return found[0]
+        self.notes.append(f"{self.key}: " + (f"which of the detectors {', '.join(g.name for g in found)} they are of "
+                          f"cannot be told: distance, pixel size and mask count as not recorded" if found else
+                          "no NXdetector: distance, pixel size and mask are not recorded"))
+        return None
+
+    # --- geometry ------------------------------------------------------------------------------------------
+
+    def _read_beam(self, entry):
+        beams = [group for group in _walk(entry) if _class(group) in ("NXbeam", "NXmonochromator")]
+        for group in sorted(beams, key=lambda g: _class(g) != "NXbeam"):
+            for name in ("incident_wavelength", "wavelength", "incident_energy", "incident_beam_energy", "energy"):
+                found = scalar(group, name)
+                if found is None or not found[0] > 0:
+                    continue
+                energy = self._wavelength(group, name, *found) if "wavelength" in name else \
+                    self._energy(group, name, *found)
+                if energy is not None and np.isfinite(energy):
+                    self.recorded["energy"] = energy
+                    return
+
+    def _wavelength(self, group, name, value, units):
+        factor = metres(units or "angstrom")
+        if factor is None:
+            self.notes.append(f"{group.name}/{name} in {units!r}, no unit of length, counts as not recorded")
+        return None if factor is None else HC / (value * factor * 1e10)
+
+    def _energy(self, group, name, value, units):
+        if not units:
+            self.notes.append(f"{group.name}/{name} = {value:g} has no unit and counts as not recorded; set energy")
+            return None
+        try:
+            return read(f"{value!r} {units}", float, unit="keV")
+        except ParameterError as err:
+            self.notes.append(f"{group.name}/{name} counts as not recorded: it {err}")
+            return None
+
+    def _read_detector(self, group):
+        if group is None:
+            return
+        distance = self._length(group, "distance", "detector_distance")
+        if distance:
+            self.recorded["distance"] = distance
+        psize = [self._length(group, f"{k}_pixel_size") for k in "yx"]
+        if all(psize):
+            self.recorded["psize"] = tuple(psize)
+        center = [scalar(group, f"beam_center_{k}") for k in "yx"]
+        if all(center) and any(c[0] for c in center):       # (0, 0): nobody set it
+            self._read_center(group, center, psize)
+        saturation = scalar(group, "saturation_value")
+        self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
+        masks = [read_dataset(node) for name in sorted(group) if re.fullmatch(r"pixel_mask(_\d+)?", name)
+                 and isinstance(node := _get(group, name), h5py.Dataset)]
+        masks = [mask.reshape(mask.shape[-2:]) for mask in masks if mask.size == np.prod(mask.shape[-2:])]
+        if any(mask.shape != self.shape[1:] for mask in masks):
+            self.notes.append(f"{group.name}/pixel_mask of shape {masks[0].shape} does not fit frames of "
+                              f"{self.shape[1:]} pixels and counts as not recorded")
+        elif masks:
+            self.mask_reasons = np.bitwise_or.reduce([of_nexus(mask) for mask in masks])
+            self.mask = self.mask_reasons == 0
+        elif any(name.startswith("pixel_mask") for name in group):
+            self.notes.append(f"{group.name}/pixel_mask leads nowhere: bad pixels are not known")
+
+    def _read_center(self, group, center, psize):
+        found = []
+        for (value, units), size, name in zip(center, psize, "yx"):
+            factor = 1.0 if units.lower() in PIXELS else metres(units)
+            if factor is None or units.lower() not in PIXELS and not size:
+                self.notes.append(f"{group.name}/beam_center_{name} in {units!r} counts as not recorded")
+                return
+            found.append(value if units.lower() in PIXELS else value * factor / size)
+        if np.isfinite(found).all():
+            self.recorded["center"] = tuple(found)
+
+    def _length(self, group, *names):
+        found = scalar(group, *names)
+        if found is None:
+            return None
+        value, factor = found[0], metres(found[1] or "m")
+        if factor is None or not np.isfinite(value) or not value > 0:
+            self.notes.append(f"{group.name}/{names[0]} = {value:g} {found[1]} counts as not recorded")
+            return None
+        return value * factor
+
+    def _direction(self, detector, name, usual):
+        """A pixel axis's direction in the laboratory."""
+        for group in () if detector is None else _walk(detector):
+            node = _get(group, f"{name}_pixel_direction")
+            vector = None if node is None else node.attrs.get("vector")
+            if vector is not None and np.size(vector) == 3 and np.linalg.norm(vector) > 0:
+                return np.ravel(vector) / np.linalg.norm(vector)
+        return np.array(usual)
+
+    # --- the scan -------------------------------------------------------------------------------------------
+
+    def _scan_axes(self, entry):
+        """The scan's motions: the axes of an NXdata with these frames, else the sample's translations, else what
+        positioners read; those that are lengths and that move."""
+        frames, lead = _get(entry.file, self.key), self.grid or self.shape[:1]
+        datas = [group for group in _walk(entry) if _class(group) == "NXdata" and any(
+            isinstance(node := _get(group, name), h5py.Dataset) and frames is not None
+            and _identity(node) == _identity(frames) for name in group)]
+        found = [self._axes_of(group, lead) for group in datas]
+        transformations = [group for group in _walk(entry) if _class(group) == "NXtransformations"
+                           and _class(group.parent) != "NXdetector"]
+        found += [[self._axis(group[name], name, None, lead) for name in group if isinstance(
+            _get(group, name), h5py.Dataset)] for group in transformations]
+        found.append([self._axis(node, group.name.rsplit("/", 1)[-1], None, lead)
+                      for group in _walk(entry) if _class(group) == "NXpositioner"
+                      if (node := next((n for k in ("value", "raw_value", "target_value")
+                                        if isinstance(n := _get(group, k), h5py.Dataset)), None)) is not None])
+        for axes in found:
+            axes = [axis for axis in axes if axis is not None]
+            if len(axes) >= 2:
+                return axes
+        return []
+
+    def _axes_of(self, group, lead):
+        said = group.attrs.get("axes")
+        said = [] if said is None else [s.decode() if isinstance(s, bytes) else str(s) for s in np.ravel(said)]
+        if len(said) == 1:
+            said = [name for name in re.split(r"[\s:,\[\]]+", said[0]) if name]
+        names = list(dict.fromkeys([name for name in said if name != "."] + [
+            key.removesuffix("_indices") for key in group.attrs if key.endswith("_indices")]))
+        found = []
+        for name in names:
+            node, indices = _get(group, name), group.attrs.get(f"{name}_indices")
+            if isinstance(node, h5py.Dataset):
+                if indices is None and name in said and len(said) > 1:
+                    indices = said.index(name)
+                found.append(self._axis(node, name, indices, lead))
+        return found
+
+    def _axis(self, node, name, indices, lead):
+        """A dataset as an `Axis`, None where it does not move, is no length or does not span the frames.
+
+        indices : of the frames' dimensions that it spans, or None
+        """
+        units = text_attribute(node, "units")
+        kind = text_attribute(node, "transformation_type")
+        if node.size < 2 or node.dtype.kind not in "iuf" or units and metres(units) is None or kind == "rotation":
+            return None
+        values = read_numbers(node)
+        if not np.nanmax(values) > np.nanmin(values):
+            return None
+        values = values.reshape([n for n in values.shape if n > 1])
+        vector = node.attrs.get("vector")
+        vector = tuple(np.ravel(vector).tolist()) if vector is not None and np.size(vector) == 3 else None
+        if values.size == np.prod(lead):
+            values = values.reshape(lead)
+        elif values.ndim == 1 and len(lead) == 2 and values.size in lead:
+            along = [int(i) for i in np.ravel(indices)] if indices is not None else [
+                i for i, n in enumerate(lead) if n == values.size]
+            if len(along) != 1 or along[0] > 1 or lead[along[0]] != values.size:
+                self.notes.append(f"{node.name} of {values.size} readings: along which axis of the raster cannot be "
+                                  f"told")
+                return None
+            values = np.broadcast_to(values[:, None] if along[0] == 0 else values, lead)
+        else:
+            return None
+        return Axis(name, values, units, vector)
+
+
+# --- what is in a file ------------------------------------------------------------------------------------------
+
+
+def _class(node):
+    return (text_attribute(node, "NX_class") or "").replace("NX_", "NX")
+
+
+def _get(group, name):
+    """A member, None where it is absent or a link leads nowhere."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError):
+        return None
+
+
+def _groups(group):
+    return [node for name in group if isinstance(node := _get(group, name), h5py.Group)]
+
+
+def _walk(group, depth=0, seen=None):
+    """A group and all groups in it, each once."""
+    seen = set() if seen is None else seen
+    if depth > DEEP or _identity(group) in seen:
+        return
+    seen.add(_identity(group))
+    yield group
+    for node in _groups(group):
+        yield from _walk(node, depth + 1, seen)
+
+
+def _identity(node):
+    info = h5py.h5o.get_info(node.id)
+    return info.fileno, info.addr
+
+
+def _text(node):
+    if not isinstance(node, h5py.Dataset) or node.size != 1:
+        return ""
+    value = np.ravel(read_dataset(node))[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _signal(group):
+    """Names of what an NXdata shows: by its attribute, by that of a field (before 2014), or all that could be."""
+    said = text_attribute(group, "signal")
+    if said and isinstance(_get(group, said), h5py.Dataset):
+        return [said]
+    fields = {name: node for name in group if isinstance(node := _get(group, name), h5py.Dataset)}
+    marked = [name for name, node in fields.items() if text_attribute(node, "signal") == "1"]
+    return marked or [name for name, node in fields.items() if node.ndim >= 3]
+
+
+def _default_data(entry):
+    """The NXdata that an entry shows first, None where it does not say."""
+    group, steps = entry, 0
+    while _class(group) != "NXdata" and steps < DEEP:
+        said = text_attribute(group, "default")
+        group = _get(group, said) if said else None
+        if not isinstance(group, h5py.Group):
+            datas = [node for node in _groups(entry) if _class(node) == "NXdata"]
+            return datas[0] if len(datas) == 1 else None
+        steps += 1
+    return group

@@ -1,0 +1,54 @@
+"""NeXus files: frames, positions, geometry and mask by what their classes and attributes say."""
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ptyprep import FileScan, Par
+from ptyprep.errors import PositionError
+from ptyprep.sources import NexusFile
+
+
+class Nexus(FileScan):
+    """A scan in a NeXus file: NXmx (odin, nexgen), NXcxi_ptycho, or any other with NXdata and NXdetector.
+
+    Frames are what the default plot shows, if that is a detector's data, else the only detector's; ambiguous files list
+    the candidates. Positions are the axes of that NXdata, else translations of the sample, else positioners. Where they
+    have vectors, the illumination moves against the sample: position = (-t.slow, -t.fast) with the directions of the
+    detector's pixels; without, they are taken as they are, y for rows and x for columns.
+    """
+    source_type = NexusFile
+
+    file: Path = Par(source=True, level=0, doc="NeXus file.")
+    entry: str | None = Par(None, doc="NXentry with the frames. None: the default, or the only one that has some.")
+    key: str | None = Par(None, doc="Dataset with the frames. None: by the file's classes and attributes.")
+
+    def open(self):
+        return NexusFile(self.p.file, self.p.key, self.p.entry)
+
+    def readings(self, path):
+        given = super().readings(path)
+        axes = self.source.axes
+        if given is not None or not axes:
+            return given
+        moved = [(axis, axis.values * self._metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
+        if all(axis.vector for axis in axes):
+            y, x = (-sum(values * np.dot(axis.vector, along) / np.linalg.norm(axis.vector) for axis, values in moved)
+                    for along in (self.source.slow, self.source.fast))
+            return y, x
+        named = {letter: [values for axis, values in moved if _letter(axis.name) == letter] for letter in "yx"}
+        if [len(found) for found in named.values()] == [1, 1]:
+            return named["y"][0], named["x"][0]
+        names = ", ".join(axis.name for axis in axes)
+        if len(axes) > 2:
+            raise PositionError(f"{path}: which of the axes {names} are rows and columns? Set positions.slow_key and "
+                                f"positions.fast_key")
+        self._note(f"{path}: axis {axes[0].name} is taken as y and {axes[1].name} as x")
+        return moved[0][1], moved[1][1]
+
+
+def _letter(name):
+    """Whether the name of a motor says that it is x or y: "sample_y", "samx", "stage_x_set"; else None."""
+    words = re.split(r"[\W_\d]+", name.lower())
+    found = {word[-1] for word in words if word and word[-1] in "xy"}
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,471 @@
+"""The recipe hdf5: what PtyPy's users have with Hdf5Loader, held against a few lines of NumPy."""
+import h5py
+import numpy as np
+import pytest
+
+from ptyprep import recipe
+from ptyprep.correct import photon_energy_of_electrons
+from ptyprep.errors import FrameError, ParameterError, PositionError, SourceError
+from ptyprep.masks import REASONS
+from ptyprep.testing import read_ptyd, run_on_ranks
+
+A, B, H, W = 5, 4, 6, 8
+GEOMETRY = {"energy": 9.0, "distance": 2.0, "psize": 75e-6, "center": "fftshift"}
+RNG = np.random.default_rng(5)
+FRAMES = RNG.integers(0, 60_000, (A, B, H, W)).astype("u2")
+SLOW, FAST = RNG.normal(size=(A, B)) * 1e-6, RNG.normal(size=(A, B)) * 1e-6      # no grid at all: any mix-up shows
+ROW, COLUMN = RNG.normal(size=A) * 1e-6, RNG.normal(size=B) * 1e-6
+MESH = np.stack(np.meshgrid(ROW, COLUMN, indexing="ij"), -1)
+
+# PtyPy's five shapes of axes and frames, and one without a raster: frames, slow, fast, positions (A, B, 2)
+SHAPES = {
+    "one reading each, raster": (FRAMES, SLOW, FAST, np.stack([SLOW, FAST], -1)),
+    "one reading each, with empty axes": (FRAMES, SLOW[..., None, None], FAST[..., None, None],
+                                          np.stack([SLOW, FAST], -1)),
+    "grids and a list of frames": (FRAMES.reshape(-1, H, W), SLOW, FAST, np.stack([SLOW, FAST], -1)),
+    "axes and a raster": (FRAMES, ROW, COLUMN, MESH),
+    "axes and a list of frames": (FRAMES.reshape(-1, H, W), ROW, COLUMN, MESH),
+}
+LIST = (FRAMES.reshape(-1, H, W), SLOW.ravel(), FAST.ravel(), np.stack([SLOW, FAST], -1))
+
+
+def scan_of(folder, frames=FRAMES, slow=SLOW, fast=FAST, *, datasets=None, **pars):
+    """A scan of the recipe hdf5 whose frames, positions and further datasets are in a new file."""
+    path = folder / "scan.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in {"frames": frames, "slow": slow, "fast": fast, **(datasets or {})}.items():
+            if values is not None:
+                file[name] = values
+                if name in ("slow", "fast"):
+                    file[name].attrs["units"] = "m"
+    found = {"positions.slow_key": "slow", "positions.fast_key": "fast"} if slow is not None else {}
+    return recipe("hdf5")({"intensities.file": path, "intensities.key": "frames", **found, **GEOMETRY, **pars})
+
+
+def prepared(scan):
+    """(frames, weights, positions, raw frame numbers) of a whole scan."""
+    batches = list(scan.initialize().batches(7))
+    names = ("data", "weight", "position", "frame")
+    return tuple(np.concatenate([getattr(b, name) for b in batches]) for name in names)
+
+
+def holds(scan, numbers):
+    """Whether a scan prepares these raw frames, in this order, with their positions."""
+    data, _, position, frame = prepared(scan)
+    expected = {"frames": FRAMES.reshape(-1, H, W)[numbers], "numbers": np.asarray(numbers)}
+    assert frame.tolist() == expected["numbers"].tolist()
+    assert np.array_equal(data, expected["frames"])
+    return position
+
+
+NUMBERS = np.arange(A * B).reshape(A, B)
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(("pars", "cut"), [
+    ({}, np.s_[:, :]),
+    ({"positions.skip": 2}, np.s_[::2, ::2]),
+    ({"positions.bounding_box.slow_axis_bounds": (1, 4)}, np.s_[1:4, :]),
+    ({"positions.bounding_box.fast_axis_bounds": (1, 3)}, np.s_[:, 1:3]),
+    ({"positions.bounding_box.slow_axis_bounds": 2, "positions.bounding_box.fast_axis_bounds": "1"}, np.s_[2:, 1:]),
+    ({"positions.bounding_box.slow_axis_bounds": (1, 5), "positions.skip": 3}, np.s_[1:5:3, ::3]),
+], ids=["all", "skip", "rows", "columns", "from a corner on", "rows and skip"])
+def test_rasters_are_cut_as_arrays_are(tmp_path, shapes, pars, cut):
+    frames, slow, fast, positions = SHAPES[shapes]
+    found = holds(scan_of(tmp_path, frames, slow, fast, **pars), NUMBERS[cut].ravel())
+    assert np.array_equal(found, positions[cut].reshape(-1, 2))
+
+
+@pytest.mark.parametrize(("pars", "cut"), [
+    ({}, np.s_[:]), ({"positions.skip": 3}, np.s_[::3]),
+    ({"positions.bounding_box.fast_axis_bounds": (2, 9)}, np.s_[2:9]),
+    ({"positions.bounding_box.fast_axis_bounds": 4, "positions.skip": 2}, np.s_[4::2])])
+def test_a_list_is_cut_as_a_list_is(tmp_path, pars, cut):
+    frames, slow, fast, positions = LIST
+    found = holds(scan_of(tmp_path, frames, slow, fast, **pars), NUMBERS.ravel()[cut])
+    assert np.array_equal(found, positions.reshape(-1, 2)[cut])
+
+
+def test_rows_of_a_list_are_refused(tmp_path):
+    frames, slow, fast, _ = LIST
+    with pytest.raises(ParameterError, match="a list and no raster; fast_axis_bounds counts in it"):
+        scan_of(tmp_path, frames, slow, fast, **{"positions.bounding_box.slow_axis_bounds": 1}).initialize()
+
+
+@pytest.mark.parametrize("shapes", [*SHAPES, "list"])
+def test_a_filter_and_an_order_hold_for_every_layout(tmp_path, shapes):
+    frames, slow, fast, positions = {**SHAPES, "list": LIST}[shapes]
+    wanted = RNG.random((A, B)) > 0.3
+    order = RNG.permutation(int(wanted.sum()))
+    order = np.append(order, order[:2])             # a frame may come twice
+    given = wanted if shapes != "list" else wanted.ravel()
+    scan = scan_of(tmp_path, frames, slow, fast, datasets={"filter": given.astype("i1")},
+                   **{"framefilter.key": "filter", "frameorder.indices": order})
+    numbers = NUMBERS[wanted][order]
+    assert np.array_equal(holds(scan, numbers), positions.reshape(-1, 2)[numbers])
+
+
+def test_bounds_skip_filter_order_and_frames_follow_one_another(tmp_path):
+    wanted = np.ones((A, B), bool)
+    wanted[2, 2] = False
+    scan = scan_of(tmp_path, datasets={"filter": wanted}, frames_per_chunk=3, **{
+        "framefilter.key": "filter", "positions.bounding_box.slow_axis_bounds": 2, "positions.skip": 2,
+        "frameorder.indices": [2, 1, 0], "num_frames": 2})
+    holds(scan, [NUMBERS[4, 2], NUMBERS[4, 0]])     # left: (2, 0), (4, 0), (4, 2)
+
+
+def test_a_box_in_metres(tmp_path):
+    low, high = np.sort(RNG.choice(SLOW.ravel(), 2, replace=False))
+    scan = scan_of(tmp_path, **{"positions.bounding_box.y": (low, high), "positions.bounding_box.x": "-1 um, 5 um"})
+    holds(scan, NUMBERS[(SLOW >= low) & (SLOW <= high) & (FAST >= -1e-6)])
+
+
+@pytest.mark.parametrize(("pars", "words"), [
+    ({"frameorder.indices": [0, 20]}, "holds 20; expected places 0 to 19"),
+    ({"frameorder.indices": [0.5]}, "holds 0.5"),
+    ({"framefilter.key": "slow_", "positions.skip": 2}, "no dataset slow_"),
+    ({"positions.bounding_box.y": (1, 2)}, "no scan point is left of the 20"),
+    ({"positions.bounding_box.fast_axis_bounds": 4}, "no scan point is left"),
+])
+def test_a_selection_that_cannot_be_made_says_so(tmp_path, pars, words):
+    with pytest.raises((ParameterError, SourceError), match=words):
+        scan_of(tmp_path, **pars).initialize()
+
+
+# --- corrections ------------------------------------------------------------------------------------------
+
+DARK, FLAT = RNG.integers(0, 3000, (H, W)).astype("u2"), RNG.uniform(0.5, 2, (H, W))
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("shape", [None, 4], ids=["whole", "cut"])
+@pytest.mark.parametrize("dtype", ["u2", "i4", "f8"])
+def test_dark_and_flat_are_floats_that_nothing_truncates(tmp_path, per_frame, shape, dtype):
+    dark = RNG.integers(0, 3000, (A, B, H, W)).astype("u2") if per_frame else DARK
+    flat = RNG.uniform(0.5, 2, (A, B, H, W)) if per_frame else FLAT
+    frames = FRAMES.astype(dtype)
+    scan = scan_of(tmp_path, frames, datasets={"dark": dark, "flat": flat}, shape=shape,
+                   **{"darkfield.key": "dark", "flatfield.key": "flat"})
+    data, weight, _, _ = prepared(scan)
+    expected = (np.maximum(frames.astype(float) - dark, 0) / flat).reshape(-1, H, W)
+    cut = np.s_[:, H // 2 - 2:H // 2 + 2, W // 2 - 2:W // 2 + 2] if shape else np.s_[:]
+    assert data.dtype == ("f4" if dtype == "u2" else "f8") and weight.all()
+    assert np.allclose(data, expected[cut], rtol=1e-6, atol=1e-3)
+
+
+def test_counts_below_the_dark_field_are_kept_where_that_is_asked_for(tmp_path):
+    dark = DARK.astype("u4") + 40_000
+    scan = scan_of(tmp_path, datasets={"dark": dark}, **{"darkfield.key": "dark", "darkfield.negative": "keep"})
+    expected = (FRAMES.astype(float) - dark).reshape(-1, H, W)
+    assert expected.min() < 0 and np.allclose(prepared(scan)[0], expected)
+
+
+def test_a_pixel_without_a_response_is_bad_and_zero(tmp_path):
+    flat, dark = FLAT.copy(), DARK.astype(float)
+    flat[1, 2], flat[2, 3], dark[3, 4] = 0, np.nan, np.inf
+    scan = scan_of(tmp_path, datasets={"flat": flat, "dark": dark},
+                   **{"flatfield.key": "flat", "darkfield.key": "dark"})
+    data, weight, _, _ = prepared(scan)
+    odd = np.zeros((H, W), bool)
+    odd[[1, 2, 3], [2, 3, 4]] = True
+    assert (weight == ~odd).all() and np.isfinite(data).all() and not data[:, [1, 2], [2, 3]].any()
+
+
+@pytest.mark.parametrize("shape", [(A, B), (A * B,), (A, B, 3)], ids=str)
+def test_frames_are_divided_by_the_relative_flux(tmp_path, shape):
+    flux = RNG.uniform(5, 6, shape)
+    data, _, _, _ = prepared(scan_of(tmp_path, datasets={"i0": flux}, **{"normalisation.key": "i0"}))
+    each = flux.reshape(A * B, -1).mean(axis=1)
+    assert np.allclose(data, FRAMES.reshape(-1, H, W) / (each / each.mean())[:, None, None], rtol=1e-6)
+
+
+FLUX = np.full(A * B, 4.0)
+FLUX[3], FLUX[7] = 40.0, 0.0
+STEADY = np.array([4.0] * 18 + [40.0])      # those above 0
+
+
+def test_outliers_of_the_monitor_are_named_and_handled(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(SourceError, match=r"frames 3, 7. By those of 7 nothing can be divided. Set normalisation.outl"):
+        scan_of(tmp_path, datasets={"i0": FLUX}, **{"normalisation.key": "i0"}).initialize()
+    with pytest.raises(SourceError, match="frames 3, 7"):
+        scan_of(tmp_path, datasets={"i0": FLUX}, **{"normalisation.key": "i0", "normalisation.outliers": "raise"}
+                ).initialize()
+    raw = FRAMES.reshape(-1, H, W).astype(float)
+    dropped = scan_of(tmp_path, datasets={"i0": FLUX}, **{"normalisation.key": "i0", "normalisation.outliers": "drop"})
+    data, _, _, frame = prepared(dropped)
+    left = np.setdiff1d(np.arange(A * B), [3, 7])
+    assert frame.tolist() == left.tolist() and np.allclose(data, raw[left])
+    assert dropped.report["normalisation"]["outliers"].tolist() == [3, 7]
+    masked = scan_of(tmp_path, datasets={"i0": FLUX}, **{"normalisation.key": "i0", "normalisation.outliers": "mask"})
+    data, weight, _, frame = prepared(masked)
+    assert np.flatnonzero(~weight.any(axis=(1, 2))).tolist() == [3, 7] and np.allclose(data, raw)
+    assert "frames 3, 7" in caplog.text
+    FLUX_7 = np.where(FLUX == 0, 4.0, FLUX)
+    data, weight, _, _ = prepared(scan_of(tmp_path, datasets={"i0": FLUX_7}, **{"normalisation.key": "i0"}))
+    assert weight.all() and np.allclose(data[3], raw[3] / 10) and np.allclose(data[4], raw[4])
+
+
+@pytest.mark.parametrize(("name", "pars", "words"), [
+    ("dark", {"darkfield.key": "x"}, r"shape \(3, 3\)"),
+    ("flat", {"flatfield.key": "x"}, r"shape \(3, 3\)"),
+    ("mask", {"mask.key": "x"}, r"the mask has shape \(3, 3\), the frames have \(6, 8\)"),
+    ("i0", {"normalisation.key": "x"}, r"shape \(3, 3\); expected a number for each of the 20 frames"),
+])
+def test_arrays_of_another_size_are_refused(tmp_path, name, pars, words):
+    with pytest.raises(SourceError, match=words):
+        scan_of(tmp_path, datasets={"x": np.ones((3, 3))}, **pars).initialize()
+
+
+# --- masks -------------------------------------------------------------------------------------------------
+
+BITS = RNG.integers(0, 4, (H, W)).astype("u4")
+
+
+@pytest.mark.parametrize(("pars", "good"), [
+    ({}, BITS != 0), ({"mask.invert": True}, BITS == 0), ({"mask.bits": 2}, BITS & 2 == 0)])
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_a_mask_says_good_or_bad_by_value_or_bits(tmp_path, pars, good, per_frame):
+    mask = np.stack([np.roll(BITS, k, axis=1) for k in range(A * B)]).reshape(A, B, H, W) if per_frame else BITS
+    data, weight, _, _ = prepared(scan_of(tmp_path, datasets={"mask": mask}, **{"mask.key": "mask", **pars}))
+    expected = np.stack([np.roll(good, k if per_frame else 0, axis=1) for k in range(A * B)])
+    assert np.array_equal(weight, expected) and np.array_equal(data, FRAMES.reshape(-1, H, W))
+
+
+def test_drawn_shapes_mask_pixels_and_say_why(tmp_path):
+    frames = FRAMES.copy()
+    frames[1, 1, 0, 0], frames[2, 2, 5, 5] = 2**16 - 1, 2**16 - 1
+    scan = scan_of(tmp_path, frames, **{"mask.shapes": "circle 3 4 1; rectangle 5 6 0 8"}, dfile=tmp_path / "s.ptyd")
+    drawn = np.zeros((H, W), bool)
+    drawn[[2, 3, 3, 3, 4], [4, 3, 4, 5, 4]] = True
+    drawn[5] = True
+    scan.initialize().prepare(6)
+    reasons = np.where(drawn, REASONS["user"], 0)
+    reasons[0, 0] = REASONS["overflow"]
+    with h5py.File(tmp_path / "s.ptyd") as file:
+        assert np.array_equal(file["info/mask_reasons"], reasons)
+        assert {name: int(file[f"info/mask_legend/{name}"][()]) for name in REASONS} == REASONS
+    assert not read_ptyd(tmp_path / "s.ptyd")["weights"][:, drawn].any()
+
+
+# --- geometry ------------------------------------------------------------------------------------------------
+
+def test_geometry_is_read_with_its_units(tmp_path):
+    scan = scan_of(tmp_path, datasets={"e": 9123.0, "z": 1950.0, "p": [75.0, 55.0], "cy": 2.5, "cx": 4.0},
+                   **dict.fromkeys(GEOMETRY), **{
+                       "recorded_energy.key": "e", "recorded_distance.key": "z", "recorded_psize.key": "p",
+                       "recorded_center.y_key": "cy", "recorded_center.x_key": "cx"})
+    with h5py.File(tmp_path / "scan.h5", "a") as file:
+        file["e"].attrs["units"], file["z"].attrs["units"], file["p"].attrs["units"] = "eV", np.bytes_("mm"), "um"
+    meta = scan.initialize().meta
+    assert np.allclose([meta.energy, meta.distance, *meta.psize], [9.123, 1.95, 75e-6, 55e-6])
+    assert scan.plan.center == (2.5, 4) and scan.p.origin("energy") == "detector"
+
+
+def test_multipliers_and_the_offset_are_ptypys(tmp_path, caplog):
+    caplog.set_level("INFO")
+    none = {"energy": None, "distance": None, "psize": None}
+    scan = scan_of(tmp_path, datasets={"e": 9123.0, "z": 1950.0, "p": 7.5e-5}, **none, **{
+        "recorded_energy.key": "e", "recorded_energy.multiplier": 1e-3, "recorded_energy.offset": -0.008,
+        "recorded_distance.key": "z", "recorded_distance.multiplier": 1e-3, "recorded_psize.key": "p"})
+    meta = scan.initialize().meta
+    assert np.allclose([meta.energy, meta.distance, *meta.psize], [9.115, 1.95, 75e-6, 75e-6])
+    assert "p has no unit and is taken as m" in caplog.text
+
+
+@pytest.mark.parametrize(("value", "unit", "words"), [
+    (9.0, "furlong", "recorded_energy.multiplier"), ([1.0, 2.0], "keV", "holds 2 numbers; expected one"),
+    (9.0, "mm", "must be an energy")])
+def test_geometry_that_cannot_be_read_is_named(tmp_path, value, unit, words):
+    scan = scan_of(tmp_path, datasets={"e": value}, **{**GEOMETRY, "energy": None, "recorded_energy.key": "e"})
+    with h5py.File(tmp_path / "scan.h5", "a") as file:
+        file["e"].attrs["units"] = unit
+    with pytest.raises(SourceError, match=words):
+        scan.initialize()
+
+
+def test_electrons(tmp_path):
+    meta = scan_of(tmp_path, **{**GEOMETRY, "energy": 80.0, "electron_data": True}).initialize().meta
+    assert meta.energy == photon_energy_of_electrons(80.0)
+    wavelength = 12.398419843320026 / meta.energy           # angstrom
+    assert wavelength == pytest.approx(0.0417572, abs=1e-6)   # De Graef, table 2.2: 80 kV, 4.1757 pm
+
+
+@pytest.mark.parametrize(("padding", "sides"), [(2, (2, 2, 2, 2)), ((1, 0, 3, 2), (1, 0, 3, 2))])
+def test_padding_goes_around_and_has_no_weight(tmp_path, padding, sides):
+    top, bottom, left, right = sides
+    data, weight, _, _ = prepared(scan_of(tmp_path, padding=padding))
+    around = ((0, 0), (top, bottom), (left, right))
+    assert np.array_equal(data, np.pad(FRAMES.reshape(-1, H, W), around))
+    assert np.array_equal(weight, np.pad(np.ones((A * B, H, W), bool), around))
+    cut, _, _, _ = prepared(scan_of(tmp_path, padding=padding, shape=(H, W), center=(0, 0)))     # of the raw frame
+    lots = np.pad(FRAMES.reshape(-1, H, W), ((0, 0), (H, H), (W, W)))
+    assert np.array_equal(cut, lots[:, H - H // 2:2 * H - H // 2, W - W // 2:2 * W - W // 2])
+
+
+def test_a_centre_in_the_padding_is_possible_and_one_beyond_is_not(tmp_path):
+    assert scan_of(tmp_path, padding=3, center=(-2, 4), shape=4).initialize().plan.padding[0] == (4, 0)
+    with pytest.raises(FrameError, match="rows -3 to 8"):
+        scan_of(tmp_path, padding=3, center=(-4, 4), shape=4).initialize()
+
+
+# --- an outer axis, and several files ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("outer", [0, 2])
+def test_an_outer_axis_is_taken_from_all_that_have_it(tmp_path, as_list, outer):
+    lots = RNG.integers(0, 99, (3, A, B, H, W)).astype("u2")
+    slow, mask, flux = RNG.normal(size=(3, A, B)) * 1e-6, RNG.random((3, H, W)) > 0.2, RNG.uniform(5, 6, (3, A, B))
+    shape = (A * B,) if as_list else (A, B)
+    scan = scan_of(tmp_path, lots.reshape(3, *shape, H, W), slow.reshape(3, *shape), FAST.reshape(shape), datasets={
+        "e": [7.0, 7.1, 7.2], "mask": mask, "i0": flux.reshape(3, *shape)}, **{
+        "outer_index": outer, "recorded_energy.key": "e", "energy": None, "mask.key": "mask",
+        "normalisation.key": "i0"})
+    data, weight, position, frame = prepared(scan)
+    each = flux[outer].ravel()
+    assert np.allclose(data, lots[outer].reshape(-1, H, W) / (each / each.mean())[:, None, None], rtol=1e-6)
+    assert (weight == mask[outer]).all() and frame.tolist() == list(range(A * B))
+    assert np.array_equal(position, np.stack([slow[outer], FAST], -1).reshape(-1, 2))
+    assert scan.meta.energy == [7.0, 7.1, 7.2][outer]
+
+
+def test_set_axes_go_with_an_outer_axis(tmp_path):
+    lots = RNG.integers(0, 99, (A, A, B, H, W)).astype("u2")        # as many energies as rows: axes have no outer one
+    data, _, position, _ = prepared(scan_of(tmp_path, lots, ROW, COLUMN, outer_index=1))
+    assert np.array_equal(data, lots[1].reshape(-1, H, W)) and np.array_equal(position, MESH.reshape(-1, 2))
+
+
+def test_an_outer_axis_must_be_said(tmp_path):
+    lots = np.zeros((3, A, B, H, W), "u2")
+    with pytest.raises(SourceError, match=r"say which place \(outer_index\)"):
+        scan_of(tmp_path, lots).initialize()
+    with pytest.raises(SourceError, match="has no place 3 along its first axis; expected 0 to 2"):
+        scan_of(tmp_path, lots, outer_index=3).initialize()
+
+
+def test_files_are_joined_with_their_positions(tmp_path):
+    paths = []
+    for i, rows in enumerate((slice(0, 2), slice(2, 5))):
+        (tmp_path / str(i)).mkdir()
+        scan_of(tmp_path / str(i), FRAMES[rows], ROW[rows], COLUMN)
+        paths.append(tmp_path / str(i) / "scan.h5")
+    scan = recipe("hdf5")({"intensities.file": paths[0], "intensities.join": [paths[1]], "intensities.key": "frames",
+                           "positions.slow_key": "slow", "positions.fast_key": "fast", "positions.skip": 2, **GEOMETRY})
+    numbers = np.concatenate([NUMBERS[0:2:2, ::2].ravel(), NUMBERS[2:5:2, ::2].ravel()])
+    assert np.array_equal(holds(scan, numbers), MESH.reshape(-1, 2)[numbers])
+    (tmp_path / "x").mkdir()
+    scan_of(tmp_path / "x", FRAMES.astype("u4"))
+    with pytest.raises(SourceError, match="frames of uint32 .* cannot be joined"):
+        recipe("hdf5")({"intensities.file": paths[0], "intensities.join": str(tmp_path / "x" / "scan.h5"),
+                        "intensities.key": "frames", **GEOMETRY}).initialize()
+
+
+# --- which frames belong to which positions -----------------------------------------------------------------
+
+N = A * B
+
+
+def test_readings_of_a_trigger_are_averaged(tmp_path):
+    trigger = np.repeat(np.arange(N), 3) + 1
+    slow, fast = (np.repeat(axis.ravel(), 3) + np.tile([-1e-9, 0, 1e-9], N) for axis in (SLOW, FAST))
+    mixed = RNG.permutation(3 * N)
+    scan = scan_of(tmp_path, slow=slow[mixed], fast=fast[mixed], datasets={"trigger": trigger[mixed]},
+                   **{"positions.trigger_key": "trigger", "positions.trigger_start": 1})
+    assert np.allclose(holds(scan, np.arange(N)), np.stack([SLOW, FAST], -1).reshape(-1, 2), atol=1e-20)
+
+
+@pytest.mark.parametrize("policy", ["raise", "drop", "interpolate"])
+def test_frames_without_a_trigger(tmp_path, policy):
+    there = np.setdiff1d(np.arange(N), [0, 5, 6])       # the first cannot be interpolated
+    trigger = np.append(there, [there[3], 40])          # one twice, one of a frame that is not there
+    scan = scan_of(tmp_path, slow=SLOW.ravel()[np.append(there, [there[3], 1])],
+                   fast=FAST.ravel()[np.append(there, [there[3], 1])], datasets={"trigger": trigger},
+                   **{"positions.trigger_key": "trigger", "positions.mismatch": policy})
+    if policy == "raise":
+        with pytest.raises(PositionError, match="of frames that are not there: 40. Set positions.mismatch"):
+            scan.initialize()
+        return
+    numbers = there if policy == "drop" else np.arange(1, N)
+    found = holds(scan, numbers)
+    truth = np.stack([SLOW, FAST], -1).reshape(-1, 2)
+    gap = truth[4] + (truth[7] - truth[4]) * np.array([1, 2])[:, None] / 3
+    truth[5:7] = gap
+    assert np.allclose(found, truth[numbers], atol=1e-20)
+    report = scan.report["positions_report"]
+    assert report["triggers_without_frame"].tolist() == [40]
+    assert report["frames_with_other_readings"].tolist() == [there[3]]
+    assert report["frames_without_position"].tolist() == ([0] if policy == "interpolate" else [0, 5, 6])
+
+
+@pytest.mark.parametrize("policy", ["raise", "drop"])
+def test_positions_are_interpolated_to_the_times_of_frames(tmp_path, policy):
+    times, frame_times = np.arange(0, 29.1, 0.5), np.arange(N) + 10.25        # the last comes after the last reading
+    slow, fast = np.cos(times) * 1e-6, times ** 2 * 1e-9
+    back = RNG.permutation(len(times))
+    scan = scan_of(tmp_path, slow=slow[back], fast=fast[back], datasets={"t": times[back], "ft": frame_times},
+                   **{"positions.time_key": "t", "positions.frame_time_key": "ft", "positions.mismatch": policy})
+    if policy == "raise":
+        with pytest.raises(PositionError, match="frames without a position: 19"):
+            scan.initialize()
+        return
+    at = np.array([2 * (t - 0.25) for t in frame_times[:19]], int)
+    expected = np.column_stack([(slow[at] + slow[at + 1]) / 2, (fast[at] + fast[at + 1]) / 2])
+    assert np.allclose(holds(scan, np.arange(19)), expected, atol=1e-18)
+
+
+def test_other_numbers_of_frames_and_positions(tmp_path):
+    few = {"slow": SLOW.ravel()[:17], "fast": FAST.ravel()[:17]}
+    with pytest.raises(PositionError, match="20 frames but 17 positions"):
+        scan_of(tmp_path, **few).initialize()
+    for policy in ("drop", "interpolate"):
+        with pytest.raises(PositionError, match="nobody can tell which frames have none; positions.mismatch='first'"):
+            scan_of(tmp_path, **few, **{"positions.mismatch": policy}).initialize()
+    found = holds(scan_of(tmp_path, **few, **{"positions.mismatch": "first"}), np.arange(17))
+    assert np.array_equal(found, np.stack([SLOW, FAST], -1).reshape(-1, 2)[:17])
+    many = {"slow": np.append(SLOW, [0, 0]), "fast": np.append(FAST, [0, 0])}
+    holds(scan_of(tmp_path, **many, **{"positions.mismatch": "first"}), np.arange(20))
+
+
+def test_a_reading_that_is_no_number_is_dropped_or_filled(tmp_path):
+    slow = SLOW.ravel().copy()
+    slow[4] = np.nan
+    with pytest.raises(PositionError, match="frames without a position: 4"):
+        scan_of(tmp_path, slow=slow, fast=FAST.ravel()).initialize()
+    some = {"slow": slow, "fast": FAST.ravel()}
+    holds(scan_of(tmp_path, **some, **{"positions.mismatch": "drop"}), np.delete(np.arange(N), 4))
+    found = holds(scan_of(tmp_path, **some, **{"positions.mismatch": "interpolate"}), np.arange(N))
+    assert np.allclose(found[4], np.stack([SLOW, FAST], -1).reshape(-1, 2)[[3, 5]].mean(axis=0))
+
+
+def test_signs_skew_and_angle(tmp_path):
+    found = holds(scan_of(tmp_path, **{"positions.flip_y": True, "positions.skew": 30, "positions.angle": 90}),
+                  np.arange(N))
+    y, x = -SLOW.ravel() + FAST.ravel() * 0.5, FAST.ravel() * np.sqrt(3) / 2
+    assert np.allclose(found, np.column_stack([x, -y]), atol=1e-20)
+
+
+# --- all of it -----------------------------------------------------------------------------------------------
+
+@pytest.mark.mpi
+def test_three_ranks_make_of_it_what_one_does(tmp_path):
+    flux, mask = RNG.uniform(5, 6, N), (RNG.random((A, B, H, W)) > 0.2).astype("u1")
+    flux[3] = 50
+    slow = SLOW.ravel().copy()
+    slow[4] = np.nan
+    scan_of(tmp_path, slow=slow, fast=FAST.ravel(), datasets={"i0": flux, "mask": mask, "dark": DARK, "flat": FLAT})
+    command = ["-m", "ptyprep", "prepare", "hdf5", "scan.h5", "--intensities.key", "frames", "--positions.slow_key",
+               "slow", "--positions.fast_key", "fast", "--energy", "9", "--distance", "2", "--psize", "75um",
+               "--center", "fftshift", "--normalisation.key", "i0", "--normalisation.outliers", "drop", "--mask.key",
+               "mask",
+               "--darkfield.key", "dark", "--flatfield.key", "flat", "--positions.mismatch", "drop",
+               "--frames_per_chunk", "4", "--bad_pixels.find"]
+    for ranks in (1, 3):
+        job = run_on_ranks(ranks, *command, "-o", f"{ranks}.ptyd", cwd=tmp_path)
+        assert job.returncode == 0, job.stderr
+    one, three = (read_ptyd(tmp_path / f"{ranks}.ptyd") for ranks in (1, 3))
+    assert one["frame_ids"].tolist() == np.delete(np.arange(N), [3, 4]).tolist()
+    assert all(np.array_equal(one[name], three[name]) for name in one)
+    with h5py.File(tmp_path / "1.ptyd") as a, h5py.File(tmp_path / "3.ptyd") as b:
+        assert np.array_equal(a["info/mask_reasons"], b["info/mask_reasons"])
+        assert a["info/normalisation/outliers"][()].tolist() == [3]
+        assert a["info/positions_report/frames_without_position"][()].tolist() == [4]
