@@ -4,14 +4,18 @@ import inspect
 import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ptyprep import share
-from ptyprep.errors import RecipeError
+from ptyprep.errors import PtyprepError, RecipeError
+from ptyprep.frame import FramePlan, orientation_flags
 from ptyprep.mpi import room
 from ptyprep.params import Par, walk
+from ptyprep.registry import source_parameter
 from ptyprep.scan import FAR, PtyScan
 from ptyprep.testing.files import read_ptyd
+from ptyprep.testing.layouts import Tiny
 from ptyprep.testing.ranks import mpirun, run_on_ranks
 
 HOOKS = ("open", "load_geometry", "load_common", "load_positions", "select", "load_weight", "load_corrections", "check",
@@ -48,6 +52,74 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
         raise RecipeError(f"{recipe.__name__} breaks {len(problems)} of {len(checks)} rules:\n- "
                           + "\n- ".join(problems))
     return done
+
+
+def check_layout(recipe, write, /, *, ranks=3):
+    """Check a recipe on a tiny scan in its layout: that it finds the frames, mask, positions and geometry that were
+    written, keeps the contract (`check_recipe`), and refuses other files clearly. The list of what was checked.
+
+    recipe : the class
+    write : function (folder, scan), which writes a `Tiny` into a folder, and returns (parameters for the recipe, the
+        `Tiny` as it was written)
+
+    Raises RecipeError that says what is wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder) / "scan"
+        inside.mkdir()
+        pars, tiny = write(inside, Tiny.make())
+        try:
+            _as_written(recipe, pars, tiny)
+            _others_refused(recipe, pars, Path(folder))
+        except _Broken as err:
+            raise RecipeError(f"{recipe.__name__} on {write.__name__}: {err}") from None
+        return ["it reads what was written", "it refuses other files", *check_recipe(recipe, ranks=ranks, **pars)]
+
+
+def _as_written(recipe, pars, tiny):
+    scan = recipe(pars).initialize()
+    found = {name: np.concatenate(parts) for name, parts in zip(
+        ("data", "weight", "position"), zip(*((b.data, b.weight, b.position) for b in scan.batches(5))))}
+    h, w = tiny.frames.shape[1:]
+    _require(scan.raw_shape == (h, w), f"frames of {scan.raw_shape} pixels; written were {(h, w)}")
+    _require(len(found["data"]) == len(tiny.frames), f"{len(found['data'])} frames; written were {len(tiny.frames)}")
+    flags = orientation_flags(scan.p.orientation)
+    plan = FramePlan.make((h, w), center=tiny.center, orientation=flags)
+    expected = plan.apply(plan.window.cut(tiny.frames))
+    good = np.ones((h, w), bool) if tiny.good is None else tiny.good
+    good = plan.apply_weight(plan.window.cut(good))
+    _require(scan.plan.window == plan.window, f"the centre is {scan.plan.center}; written was {tiny.center}")
+    for number, (frame, weight) in enumerate(zip(found["data"], found["weight"])):
+        _require(np.array_equal(weight, good), f"the mask of frame {number} is another than was written")
+        _require(np.allclose(frame[good], expected[number][good]), f"frame {number} is another than was written")
+    off = abs(found["position"] - tiny.positions).max(axis=1)
+    _require(off.max() < 1e-12, f"position {off.argmax()} is {found['position'][off.argmax()]} m; written was "
+                                f"{tiny.positions[off.argmax()]} m")
+    for name in ("energy", "distance"):
+        value, written = getattr(scan.p, name), getattr(tiny, name)
+        _require(np.isclose(value, written, rtol=1e-9), f"{name} is {value}; written was {written}")
+    _require(np.allclose(scan.p.psize, tiny.psize), f"psize is {scan.p.psize}; written was {tiny.psize}")
+
+
+def _others_refused(recipe, pars, folder):
+    """What lies where the scan should, and is something else, is refused with its path."""
+    name = source_parameter(recipe)
+    if name is None:
+        return
+    (folder / "empty").mkdir()
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["spectrum"] = np.arange(7.0)
+    (folder / "other.txt").write_text("this is a letter\n")
+    for other in ("empty", "other.h5", "other.txt", "absent"):
+        try:
+            recipe({**pars, name: str(folder / other)}).initialize()
+        except PtyprepError as err:
+            _require(other in str(err) or str(folder) in str(err), f"what it says of {other} does not name it: {err}")
+        except Exception as err:    # noqa: BLE001  whatever it is, a user should not see it
+            raise _Broken(f"{name}={other} ends with {type(err).__name__}: {err}; expected a SourceError that names "
+                          f"it") from err
+        else:
+            raise _Broken(f"{name}={other} is taken for a scan")
 
 
 class _Broken(Exception):
