@@ -27,13 +27,22 @@ import operator
 import sys
 from collections import ChainMap
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
 from ptyprep.errors import ParameterError
-from ptyprep.reading import Array, is_physical, leaves, read, with_article, words  # noqa: F401 - Array: to declare with
+from ptyprep.reading import (  # noqa: F401 - Array: to declare with
+    Array,
+    is_physical,
+    leaves,
+    members,
+    read,
+    with_article,
+    words,
+)
 
 #: Where a value can come from; a later one wins.
 ORIGINS = ("default", "detector", "config file", "command line", "keyword")
@@ -74,7 +83,7 @@ class Par:
         sides = {key[0] for key in self.limits}          # a new ge replaces an inherited gt
         limits = {key: limit for key, limit in parent.limits.items() if key[0] not in sides} | self.limits
         par.limits = {key: limit for key, limit in limits.items() if limit is not None}
-        if not par.required:
+        if not par.required and not (par.default is None and NoneType in members(par.type)):
             par.default = par.convert(par.default)
         return par
 

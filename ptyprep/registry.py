@@ -6,7 +6,6 @@ import inspect
 import pkgutil
 import sys
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptyprep.errors import RecipeError
@@ -22,6 +21,7 @@ def installed():
 
     Raises RecipeError when two packages have a recipe of the same name.
     """
+    from importlib.metadata import entry_points
     found = {}
     for entry in entry_points(group=GROUP):
         spec = importlib.util.find_spec(entry.value)

@@ -42,7 +42,7 @@ begun = time.perf_counter() - start
 if scan.p.dfile:
     scan.prepare({CHUNK})
 else:
-    for batch in scan.batches({CHUNK}):
+    for batch in scan.batches():
         pass
 if scan.comm.is_root:
     seconds = time.perf_counter() - start
@@ -219,7 +219,8 @@ def run(script, pars, ranks=1, python=sys.executable):
     if ranks > 1:
         command = launch(ranks, *command)
     subprocess.run([sys.executable, "-c", WARM], timeout=900, check=True)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as users have it
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=env)
     if done.returncode:
         raise SystemExit(f"{script[:200]}…: {done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])
