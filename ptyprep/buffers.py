@@ -1,4 +1,5 @@
 """Large arrays whose memory is taken again: fresh memory costs the kernel more than decoding a frame into it."""
+import mmap
 import sys
 import threading
 
@@ -35,7 +36,8 @@ def empty(shape, dtype):
                 memory = _kept[i]
                 break
         else:
-            memory = np.empty(size, np.uint8)
+            # not np.empty, which asks for pages of 2 MiB: a virtual machine's host gives those more slowly, 0.3 s for 100 MB
+            memory = np.frombuffer(mmap.mmap(-1, size), np.uint8)
             unused = [i for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == 2]
             for i in reversed(unused[:max(0, len(_kept) + 1 - KEPT)]):
                 del _kept[i]
