@@ -110,7 +110,9 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         blind = ~good_out.any(axis=(1, 2))
         if part.bad:
             blind &= ~_unread(part)
-        return part, int(blind.sum()), ([], []) if scan.sink is None else scan.sink.pack(out, good_out), lost
+        packed = ([], []) if scan.sink is None else scan.sink.pack(out, good_out)
+        part = replace(part, frames=None, weights=None)     # or no block's memory is taken again before the last is done
+        return part, int(blind.sum()), packed, lost
 
     parts, blind, packed, lost = zip(*in_threads(make, blocks, scan.threads))
     kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
