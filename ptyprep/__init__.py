@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package
+from ptyprep.correct import Corrections
 from ptyprep.errors import (
     FrameError,
     OutputError,
@@ -20,6 +21,6 @@ from ptyprep.registry import recipe
 from ptyprep.scan import PtyScan
 from ptyprep.sources import FrameSource, open_frames
 
-__all__ = ["EOS", "WAIT", "Array", "Batch", "FileScan", "FrameError", "FramePlan", "FrameSource", "Group", "Meta",
-           "OutputError", "Package", "Par", "ParameterError", "PeerError", "PositionError", "PtyScan", "PtyprepError",
-           "RecipeError", "SourceError", "open_frames", "recipe"]
+__all__ = ["EOS", "WAIT", "Array", "Batch", "Corrections", "FileScan", "FrameError", "FramePlan", "FrameSource",
+           "Group", "Meta", "OutputError", "Package", "Par", "ParameterError", "PeerError", "PositionError", "PtyScan",
+           "PtyprepError", "RecipeError", "SourceError", "open_frames", "recipe"]

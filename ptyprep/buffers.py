@@ -36,7 +36,7 @@ def empty(shape, dtype):
                 memory = _kept[i]
                 break
         else:
-            # not np.empty, which asks for pages of 2 MiB: a virtual machine's host gives those more slowly, 0.3 s for 100 MB
+            # np.empty asks for pages of 2 MiB, which a virtual machine's host gives slowly, 0.3 s for 100 MB
             memory = np.frombuffer(mmap.mmap(-1, size), np.uint8)
             unused = [i for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == 2]
             for i in reversed(unused[:max(0, len(_kept) + 1 - KEPT)]):

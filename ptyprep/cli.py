@@ -242,6 +242,18 @@ def repair(source, out, parts, links, drop, overwrite):
           merge(source, out, parts=parts, drop=drop, overwrite=overwrite))
 
 
+@main.command("new-recipe")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write. Default: a folder of that name here.")
+def new_recipe(name, folder):
+    """Write the skeleton of a new recipe NAME: it, a tiny scan in its layout, tests that pass, and a README."""
+    from ptyprep.skeleton import write_skeleton
+    paths = write_skeleton(name, folder)
+    for path in paths:
+        click.echo(path)
+    _say(f"try it with: cd {paths[0].parent} && python -m pytest")
+
+
 def _tell(out, notes):
     for note in notes:
         _say(note)

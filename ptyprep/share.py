@@ -111,7 +111,7 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         if part.bad:
             blind &= ~_unread(part)
         packed = ([], []) if scan.sink is None else scan.sink.pack(out, good_out)
-        part = replace(part, frames=None, weights=None)     # or no block's memory is taken again before the last is done
+        part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
         return part, int(blind.sum()), packed, lost
 
     parts, blind, packed, lost = zip(*in_threads(make, blocks, scan.threads))

@@ -11,8 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptyprep import masks
 from ptyprep.errors import SourceError
-from ptyprep.masks import DETECTOR, of_nexus
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, pieces_of, read_dataset, reading, scalar
 from ptyprep.units import metres
 
@@ -137,8 +137,8 @@ class DectrisMaster(Hdf5Stack):
         if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
             bits = read_dataset(mask).reshape(self.shape[1:])
             self.mask = bits == 0       # any bit: gap, dead, noisy … (SIMPLON API)
-            reasons = of_nexus(bits)
-            self.mask_reasons = np.where(self.mask | (reasons > 0), reasons, DETECTOR)
+            reasons = masks.of_nexus(bits)
+            self.mask_reasons = np.where(self.mask | (reasons > 0), reasons, masks.DETECTOR)
         elif isinstance(mask, h5py.Dataset):
             self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
         saturation = scalar(file, f"{DETECTOR}/saturation_value")

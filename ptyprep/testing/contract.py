@@ -93,8 +93,8 @@ def _as_written(recipe, pars, tiny):
         _require(np.array_equal(weight, good), f"the mask of frame {number} is another than was written")
         _require(np.allclose(frame[good], expected[number][good]), f"frame {number} is another than was written")
     off = abs(found["position"] - tiny.positions).max(axis=1)
-    _require(off.max() < 1e-12, f"position {off.argmax()} is {found['position'][off.argmax()]} m; written was "
-                                f"{tiny.positions[off.argmax()]} m")
+    _require(off.max() < 1e-6 * np.ptp(tiny.positions), f"position {off.argmax()} is {found['position'][off.argmax()]} "
+                                                        f"m; written was {tiny.positions[off.argmax()]} m")
     for name in ("energy", "distance"):
         value, written = getattr(scan.p, name), getattr(tiny, name)
         _require(np.isclose(value, written, rtol=1e-9), f"{name} is {value}; written was {written}")
