@@ -287,7 +287,7 @@ class FileScan(PtyScan):
         extra = np.unique(numbers[(numbers < 0) | (numbers >= frames)]).astype(np.int64)
         usual = int(np.median(count[count > 0])) if (count > 0).any() else 0
         odd = np.flatnonzero((count != usual) & (count > 0))
-        report = self.report.setdefault("positions_report", {})
+        report = self.report.setdefault("positions", {})
         report |= {"readings_of_a_frame": usual, "frames_with_other_readings": odd,
                    "triggers_without_frame": extra + self.p.positions.trigger_start}
         if len(odd):
@@ -306,7 +306,7 @@ class FileScan(PtyScan):
         """One position for each frame, NaN where there is none and a policy allows that."""
         policy, frames = self.p.positions.mismatch, self.source.shape[0] if self.source else None
         finished = self.source is not None and self.source.progress()[1]
-        report = self.report.setdefault("positions_report", {})
+        report = self.report.setdefault("positions", {})
         if finished and len(found) != frames and policy != "raise":
             if policy != "first":
                 raise PositionError(f"{self._where()}{frames} frames but {len(found)} positions: without "

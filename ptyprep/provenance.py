@@ -40,7 +40,7 @@ def info(scan):
             "blank_frames": scan.blanks,
             "mask_reasons": scan.mask_reasons,
             "mask_legend": dict(REASONS),
-            **scan.report,
+            "report": dict(scan.report),
             "bad_frames": {"frame_ids": np.array([i for i, _ in scan.bad], np.int64),
                            "reasons": [reason for _, reason in scan.bad]},
             "sources": {"file": [str(f.resolve()) for f, _ in files],

@@ -391,7 +391,7 @@ def test_frames_without_a_trigger(tmp_path, policy):
     gap = truth[4] + (truth[7] - truth[4]) * np.array([1, 2])[:, None] / 3
     truth[5:7] = gap
     assert np.allclose(found, truth[numbers], atol=1e-20)
-    report = scan.report["positions_report"]
+    report = scan.report["positions"]
     assert report["triggers_without_frame"].tolist() == [40]
     assert report["frames_with_other_readings"].tolist() == [there[3]]
     assert report["frames_without_position"].tolist() == ([0] if policy == "interpolate" else [0, 5, 6])
@@ -467,5 +467,6 @@ def test_three_ranks_make_of_it_what_one_does(tmp_path):
     assert all(np.array_equal(one[name], three[name]) for name in one)
     with h5py.File(tmp_path / "1.ptyd") as a, h5py.File(tmp_path / "3.ptyd") as b:
         assert np.array_equal(a["info/mask_reasons"], b["info/mask_reasons"])
-        assert a["info/normalisation/outliers"][()].tolist() == [3]
-        assert a["info/positions_report/frames_without_position"][()].tolist() == [4]
+        assert a["info/report/normalisation/outliers"][()].tolist() == [3]
+        assert a["info/normalisation/key"][()] == b"i0"     # the parameters are still there
+        assert a["info/report/positions/frames_without_position"][()].tolist() == [4]
