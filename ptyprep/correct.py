@@ -53,6 +53,13 @@ class Corrections:
     blank: np.ndarray | None = None
     negative: str = "zero"
 
+    def __str__(self):
+        done = [f"{name} field{'' if isinstance(part, np.ndarray) else ' of each frame'}" for name, part in
+                (("dark", self.dark), ("flat", self.flat)) if part is not None]
+        done += ["monitor"] * (self.monitor is not None) + ["mask of each frame"] * (self.mask is not None)
+        blank = 0 if self.blank is None else int(self.blank.sum())
+        return ", ".join(done + [f"{blank} frames of weight 0"] * (blank > 0)) or "nothing"
+
     @property
     def changes_counts(self):
         return any(part is not None for part in (self.dark, self.flat, self.monitor))

@@ -21,6 +21,7 @@ from ptyprep.positions import (
 )
 from ptyprep.reading import read
 from ptyprep.scan import PtyScan
+from ptyprep.sources.array import NpyFile
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading
 
 SHOWN = 20          # numbers of frames in a note; info has them all
@@ -89,14 +90,18 @@ class FileScan(PtyScan):
 
     class darkfield(Group):
         """Counts without light, which are subtracted."""
-        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file, (h, w) or like the frames.")
+        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file: (h, w), one for each frame, or others, "
+                                          "which are averaged.")
         key: str | None = Par(None, doc="Its dataset.")
+        average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
         negative: str = Par("zero", choices=("zero", "keep"), level=2, doc="What becomes of counts below 0.")
 
     class flatfield(Group):
         """The response of each pixel, by which frames are divided."""
-        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file, (h, w) or like the frames.")
+        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file: (h, w), one for each frame, or others, "
+                                          "which are averaged.")
         key: str | None = Par(None, doc="Its dataset. A pixel that is not above 0 is bad.")
+        average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
 
     class normalisation(Group):
         """A monitor of the beam: frames are divided by its readings relative to their mean."""
@@ -169,11 +174,16 @@ class FileScan(PtyScan):
         return self._reconciled(np.concatenate([positions for positions, _ in found]))
 
     def select(self):
-        p = self.p
+        p, frames = self.p, self._frames()
+        if frames is not None and self.positions is not None and len(self.positions) != frames:
+            return None         # and that will be an error
         box, keep = p.positions.bounding_box, self._wanted()
         asked = (p.positions.skip > 1, box.slow_axis_bounds, box.fast_axis_bounds, box.y, box.x, p.frameorder.indices)
         if keep is None and not any(wish is not None and wish is not False for wish in asked):
             return None
+        if frames is None:
+            raise ParameterError("positions.skip, bounds, filter and order need to know how many scan points there "
+                                 "are: give positions, or a source")
         points = self._cut_raster(p.positions.skip, box.slow_axis_bounds, box.fast_axis_bounds)
         for axis, bounds in ((0, box.y), (1, box.x)):
             if bounds is not None:
@@ -214,8 +224,8 @@ class FileScan(PtyScan):
         p, made = self.p, {}
         for name, group in (("dark", "darkfield"), ("flat", "flatfield")):
             if getattr(p, group).file or getattr(p, group).key:
-                stack = self._per_frame(group)
-                made[name] = np.asarray(self._image(group), float) if stack is None else stack
+                stack = None if getattr(p, group).average else self._per_frame(group)
+                made[name] = np.asarray(self._image(group, average=True), float) if stack is None else stack
         if (p.mask.file or p.mask.key) and (stack := self._per_frame("mask")) is not None:
             made |= {"mask": stack, "bad_bits": -1 if p.mask.invert else p.mask.bits}
         if (flux := self._flux()) is not None:
@@ -336,15 +346,21 @@ class FileScan(PtyScan):
 
     # --- which of them --------------------------------------------------------------------------------
 
+    def _frames(self):
+        """How many scan points there are, as far as anybody knows."""
+        if self.source is not None and (self.positions is None or self.source.progress()[1]):
+            return self.source.shape[0]
+        return None if self.positions is None else len(self.positions)
+
     def _wanted(self):
         """bool (n,), which frames filter, monitor and positions leave; None for all."""
         p, keep = self.p, None
-        frames = self.source.shape[0] if self.source else None
         if self.positions is not None:
             keep = np.isfinite(self.positions).all(axis=1)
         group = p.framefilter
         if group.file or group.key:
-            wanted = self._each("framefilter", frames) > 0
+            wanted = self._each("framefilter") > 0
+            self._note(f"framefilter leaves {wanted.sum()} of {len(wanted)} frames")
             keep = wanted if keep is None else keep & wanted
         if p.normalisation.outliers == "drop" and (flux := self._flux()) is not None:
             keep = ~flux[1] if keep is None else keep & ~flux[1]
@@ -353,12 +369,10 @@ class FileScan(PtyScan):
     def _cut_raster(self, skip, rows, cols):
         """The scan points that bounds in numbers leave, and every `skip`-th of them."""
         points, start = [], 0
-        counts = [count for _, count in getattr(self.source, "parts", None) or ()] or [None]
+        counts = [count for _, count in getattr(self.source, "parts", None) or ()]
         if len(counts) != len(self._rasters):
-            counts = [None]
+            counts = [self._frames()]
         for count, raster in zip(counts, self._rasters):
-            count = count if count is not None else (
-                self.source.shape[0] if self.source else 0 if self.positions is None else len(self.positions))
             numbers = start + np.arange(count)
             start += count
             if raster is not None and raster[0] * raster[1] == count:
@@ -383,10 +397,14 @@ class FileScan(PtyScan):
         group = getattr(self.p, name)
         return read_array(self._file(group), group.key, parameter=f"{name}.key", dims=dims)
 
-    def _image(self, name):
-        """An array of the detector's size; (1, h, w) counts as one."""
+    def _image(self, name, average=False):
+        """An array of the detector's size; (1, h, w) counts as one, and of several the average if that is wanted."""
         found = self._named(name, (2, 3))
         values = self.inner(found.values, lambda shape: len(shape) == 2)
+        if values.ndim == 3 and average and getattr(self.p, name).average is not False:
+            if len(values) > 1:
+                self._note(f"{found.where}: the average of {len(values)} is taken")
+            values = values.mean(axis=0)
         values = values[0] if values.ndim == 3 and len(values) == 1 else values
         if values.ndim != 2:
             raise SourceError(f"{found.where} has shape {found.values.shape}; expected (h, w), or one for each of the "
@@ -397,6 +415,9 @@ class FileScan(PtyScan):
         """A source of as many frames as the scan has, where a file has that; None where it has another number."""
         group = getattr(self.p, name)
         path = self._file(group)
+        if path.suffix == ".npy" and self.source is not None:
+            stack = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else np.zeros(0)
+            return NpyFile(path) if stack.ndim > 2 and np.prod(stack.shape[:-2]) == self.source.shape[0] > 1 else None
         if self.source is None or not is_hdf5(path) or path.suffix == ".mat":
             return None
         found, n = _shape_of(path, group.key), self.source.shape[0]
@@ -409,10 +430,9 @@ class FileScan(PtyScan):
             return Hdf5Stack(path, group.key, outer)
         return None
 
-    def _each(self, name, frames):
+    def _each(self, name):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
-        found = self._named(name)
-        count = len(self.positions) if frames is None and self.positions is not None else frames
+        found, count = self._named(name), self._frames()
         values = np.asarray(self.inner(found.values, lambda shape: any(
             np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
         if count is None or values.size == count:
@@ -430,8 +450,7 @@ class FileScan(PtyScan):
         if not (group.file or group.key):
             return None
         if not hasattr(self, "_monitor"):
-            relative, outliers = relative_flux(self._each("normalisation", self.source and self.source.shape[0]),
-                                               group.sigma)
+            relative, outliers = relative_flux(self._each("normalisation"), group.sigma)
             numbers = np.flatnonzero(outliers)
             useless = np.flatnonzero(~(np.isfinite(relative) & (relative > 0)))
             self.report["normalisation"] = {"outliers": numbers, "policy": group.outliers}
@@ -463,14 +482,19 @@ class FileScan(PtyScan):
             if p.slow_key is None or p.fast_key is None:
                 raise PositionError(f"{path}: which dataset holds the positions? Set positions.slow_key and "
                                     f"positions.fast_key")
-            found = [read_array(path, key, parameter="positions.slow_key and positions.fast_key").column(index)
-                     for key, index, _ in axes]
+            found = [self._column(path, key, index) for key, index, _ in axes]
             named = [(np.asarray(values, float), units, where) for values, units, where in found]
         else:
             columns, units = columns_of(path)
             named = [(columns[key], units.get(key), f"{path}: {key}") for key in self._keys_in(columns, path)]
         return [values * self._metres(multiplier, units, where)
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
+
+    def _column(self, path, key, index):
+        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key")
+        if index is None:
+            return found
+        return found._replace(values=self.inner(found.values, lambda shape: len(shape) == 2)).column(index)
 
     def _keys_in(self, columns, path):
         p, there = self.p.positions, ", ".join(columns)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ptyprep import faces, h5rw
 from ptyprep.errors import SourceError
+from ptyprep.masks import REASONS
 from ptyprep.sources import PtydFile, layout_of
 from ptyprep.sources.hdf5 import is_hdf5, read_dataset, reading
 
@@ -18,9 +19,9 @@ def plan_text(scan):
     p, source = scan.p, scan.source
     plan = scan.plan_about("geometric" if scan.finds_center else p.center)
     n, (h, w) = scan.total, plan.shape
-    raw = scan.raw_dtype
+    raw, made = scan.raw_dtype, plan.dtype(scan.counts_dtype)
     chunk = scan.chunk_frames
-    frame = h * w * plan.dtype(raw).itemsize
+    frame = h * w * made.itemsize
     window = plan.region if scan.finds_center else plan.window.shape
     held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
     rows = [("recipe", scan.recipe_name),
@@ -33,11 +34,13 @@ def plan_text(scan):
             *_padding(scan, plan),
             ("centre", "found from a sample of frames when it runs" if scan.finds_center else
              f"row {plan.center[0]:g}, column {plan.center[1]:g} ({p.origin('center')})"),
-            ("prepared", f"{h} x {w} pixels, {plan.dtype(raw)}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
+            *[("corrected", f"{scan.corrections}, to {scan.counts_dtype}")] * (scan.corrections is not None),
+            ("prepared", f"{h} x {w} pixels, {made}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
             *[(name, f"{faces.display(getattr(p, name), unit)} ({p.origin(name)})")
               for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
-            ("positions", _extent(scan.positions)),
-            ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame"),
+            ("positions", _extent(scan.positions if scan.positions is None or n is None else
+                                  scan.positions[scan.selection.raw(range(n))])),
+            ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame" + _reasons(scan)),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
             ("file", f"{p.dfile} ({scan.save_mode}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
@@ -50,6 +53,12 @@ def plan_text(scan):
         rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in scan.notes]
     return _table(rows)
+
+
+def _reasons(scan):
+    counts = [(name, int((scan.reasons & bit > 0).sum())) for name, bit in REASONS.items()]
+    told = ", ".join(f"{name} {count}" for name, count in counts if count)
+    return f" ({told})" if told else ""
 
 
 def show_text(path):

@@ -50,7 +50,7 @@ class Epsic(FileScan):
                 key = there[0]
         source, mask = Hdf5Stack(path, key), self._recorded_mask()
         if mask is not None and mask.shape == source.shape[1:]:
-            source.mask = ~mask
+            source.mark_bad(mask)
         elif mask is not None:
             source.notes.append(f"data/mask of shape {mask.shape} does not fit frames of {source.shape[1:]} pixels")
         return source

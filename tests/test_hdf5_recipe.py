@@ -153,6 +153,23 @@ def test_dark_and_flat_are_floats_that_nothing_truncates(tmp_path, per_frame, sh
     assert np.allclose(data, expected[cut], rtol=1e-6, atol=1e-3)
 
 
+@pytest.mark.parametrize("suffix", ["h5", "npy"])
+def test_several_dark_frames_are_averaged_and_as_many_as_frames_are_one_each(tmp_path, suffix):
+    few, many = (RNG.integers(0, 50, (n, H, W)).astype("u2") for n in (7, A * B))
+    raw = FRAMES.reshape(-1, H, W).astype(float)
+    for dark, pars, expected in ((few, {}, few.mean(axis=0)), (many, {}, many),
+                                 (many, {"darkfield.average": True}, many.mean(axis=0))):
+        if suffix == "npy":
+            np.save(tmp_path / "dark.npy", dark)
+            given = {"darkfield.file": tmp_path / "dark.npy"}
+        else:
+            given = {"darkfield.key": "dark"}
+        data, _, _, _ = prepared(scan_of(tmp_path, datasets={"dark": dark}, **given, **pars))
+        assert np.allclose(data, np.maximum(raw - expected, 0), rtol=1e-6)
+    with pytest.raises(SourceError, match=r"shape \(7, 6, 8\)"):
+        scan_of(tmp_path, datasets={"dark": few}, **{"darkfield.key": "dark", "darkfield.average": False}).initialize()
+
+
 def test_counts_below_the_dark_field_are_kept_where_that_is_asked_for(tmp_path):
     dark = DARK.astype("u4") + 40_000
     scan = scan_of(tmp_path, datasets={"dark": dark}, **{"darkfield.key": "dark", "darkfield.negative": "keep"})

@@ -1,6 +1,7 @@
 """A recipe by name, as module:Class, from a file, or from the data."""
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -31,7 +32,8 @@ def mine(tmp_path):
 
 def test_by_name():
     assert registry.recipe("eiger") is Eiger and registry.recipe("ptyprep_recipes.eiger:Eiger") is Eiger
-    assert list(registry.installed()) == ["cxi", "eiger", "hdf5", "moonflower", "ptyd"]
+    folder = Path(__file__).parents[1] / "recipes"
+    assert list(registry.installed()) == sorted(path.stem for path in folder.glob("[!_]*.py"))
 
 
 def test_listing_recipes_imports_none_of_them():
@@ -49,7 +51,7 @@ def test_from_a_file(mine):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("eigre", "no recipe 'eigre'; did you mean 'eiger'.*Installed are cxi, eiger.*module:Class or ./file.py:Class"),
+    ("eigre", "no recipe 'eigre'; did you mean 'eiger'.*Installed are als, .*cxi, .*eiger.*module:Class or ./file.py:Class"),
     ("qqq", "no recipe 'qqq'. Installed are"),
     ("eiger:Eiger", "no module 'eiger' for recipe 'eiger:Eiger'"),
     ("ptyprep_recipes.eiger:Eigre", "eiger.py: no recipe class 'Eigre'; it defines Eiger"),
@@ -80,7 +82,7 @@ def test_two_packages_with_one_name_are_named(monkeypatch, tmp_path):
         (tmp_path / "other_recipes" / f"{name}.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     entries = [SimpleNamespace(value="ptyprep_recipes"), SimpleNamespace(value="other_recipes")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries)
     registry.installed.cache_clear()
     try:
         with pytest.raises(RecipeError,
@@ -96,7 +98,7 @@ def test_auto_says_what_is_wrong_with_the_file(tmp_path):
     with pytest.raises(SourceError, match="absent.h5: no such file"):
         registry.recipe("auto", tmp_path / "absent.h5")
     np.save(tmp_path / "f.npy", np.zeros((2, 3, 3)))
-    with pytest.raises(RecipeError, match="f.npy: no installed recipe reads it; name one of cxi, eiger"):
+    with pytest.raises(RecipeError, match="f.npy: no installed recipe reads it; name one of als, "):
         registry.recipe("auto", tmp_path / "f.npy")
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file["x"] = 1

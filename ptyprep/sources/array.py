@@ -8,7 +8,7 @@ from ptyprep.errors import SourceError
 
 class ArrayFrames:
     """Frames in memory: an array (n, h, w), or a raster (rows, cols, h, w)."""
-    mask = saturation = None
+    mask = saturation = path = None
     threads = 1
 
     def __init__(self, frames, name="array"):
@@ -38,10 +38,11 @@ class NpyFile(ArrayFrames):
     def __init__(self, path):
         try:
             frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, EOFError) as err:
             raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
         super().__init__(frames, str(path))
-        self.files = [Path(path)]
+        self.path = Path(path)
+        self.files = [self.path]
 
     @classmethod
     def understands(cls, path):

@@ -60,7 +60,7 @@ class CxiFile(Hdf5Stack):
         if isinstance(mask, h5py.Dataset):
             if mask.shape != self.shape[1:]:
                 raise SourceError(f"{self.path}: {detector}/mask has shape {mask.shape}, expected {self.shape[1:]}")
-            self.mask = (read_dataset(mask).astype(np.int64) & ~GOOD_BITS) == 0
+            self.mark_bad((read_dataset(mask).astype(np.int64) & ~GOOD_BITS) != 0)
         self.translation = self._translation(file)
         self.fast, self.slow = self._axes(file.get(f"{detector}/basis_vectors"))
         corner = file.get(f"{detector}/corner_position")

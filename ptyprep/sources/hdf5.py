@@ -16,6 +16,7 @@ import numpy as np
 from ptyprep import codec
 from ptyprep.buffers import empty
 from ptyprep.errors import PtyprepError, SourceError
+from ptyprep.masks import DETECTOR, GAP
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 from ptyprep.threads import in_threads
 
@@ -119,9 +120,10 @@ def dataset_in(file, key):
                 return dataset_in(open_hdf5(target), link.path)     # open here with a lock, or it says what is wrong
             raise SourceError(f"{path}: {key} links to {link.path} in {link.filename}, which cannot be opened: "
                               f"is that file beside this one?") from err
-        stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items()) or "none"
-        raise SourceError(f"{path}: no dataset {key}; the stacks in it are {stacks}. "
-                          f"Set the key to one of them") from err
+        stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items())
+        raise SourceError(f"{path}: no dataset {key}; " + (
+            f"the stacks in it are {stacks}. Set the key to one of them" if stacks else
+            "there is no stack of frames in it; ptyprep show lists what is")) from err
     except OSError as err:
         raise SourceError(f"{path}: {key} cannot be opened: {reason(err)}") from err
     if not isinstance(node, h5py.Dataset):
@@ -232,7 +234,7 @@ class Hdf5Stack:
     outer_size : length of that axis, None without
     parts : [(file, frames)] of those that were joined; None for one file
     """
-    mask = saturation = parts = outer_size = None
+    mask = mask_reasons = saturation = parts = outer_size = None
     threads = 1
 
     def __init__(self, path, key=None, outer=None):
@@ -311,7 +313,20 @@ class Hdf5Stack:
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
         self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
         self._deep = any(piece.depth > 1 for piece in pieces)
+        self._covered = _covered(pieces, shape[1:])
+        if self._covered is not None:
+            self.mark_bad(~self._covered, GAP)
         self.files = list(dict.fromkeys([self.path] + [p.path for p in pieces if not p.missing]))
+
+    def mark_bad(self, bad, reason=DETECTOR):
+        """Mask pixels besides those that are masked already.
+
+        bad : bool (h, w), or uint8 (h, w) of reasons (see `ptyprep.masks`), which are 0 where a pixel is good
+        reason : of all of them, for bool
+        """
+        reasons = np.where(bad, reason, 0).astype(np.uint8) if bad.dtype == bool else bad.astype(np.uint8)
+        self.mask_reasons = reasons if self.mask_reasons is None else self.mask_reasons | reasons
+        self.mask = self.mask_reasons == 0
 
     @property
     def missing(self):
@@ -361,7 +376,10 @@ class Hdf5Stack:
     def _fill(self, opened, rows, cols, indices, out):
         """Read rows and columns of some frames into out (n, h, w)."""
         indices = np.asarray(indices, int)
-        filled = np.zeros(len(indices), int)
+        filled, whole = np.zeros(len(indices), int), out[0].size if len(indices) else 0
+        if self._covered is not None:
+            gap = ~self._covered[rows, cols]
+            out[:, gap], whole = 0, whole - int(gap.sum())
         near = (self._first <= indices.max(initial=-1)) & (self._stop > indices.min(initial=self.shape[0]))
         for number in np.flatnonzero(near):
             piece = self.pieces[number]
@@ -383,7 +401,7 @@ class Hdf5Stack:
                 opened(piece).read(frames, *part, own, indices[where])
                 target[where - where[0]] = own
             filled[where] += (r1 - r0) * (c1 - c0)
-        if len(indices) and filled.min() < out[0].size:
+        if len(indices) and filled.min() < whole:
             bad = indices[filled.argmin()]
             raise SourceError(f"{self.path}: frame {bad} has no data in part of the region: the virtual dataset "
                               f"maps no source there")
@@ -445,12 +463,15 @@ def pieces_of(dataset, start=0):
     h, w = dataset.shape[-2:]
     if not dataset.is_virtual:
         return [Piece(path, key, start, dataset.size // (h * w), shape=(h, w), depth=depth_of(dataset))]
-    if dataset.ndim != 3:
-        raise SourceError(f"{path}: {key} is a virtual dataset of {dataset.ndim} dimensions; expected (n, h, w)")
+    if dataset.ndim not in (3, 4):
+        raise SourceError(f"{path}: {key} is a virtual dataset of {dataset.ndim} dimensions; expected (n, h, w) or "
+                          f"(rows, cols, h, w)")
     pieces = []
     for source in dataset.virtual_sources():
         name = path if source.file_name == "." else path.parent / source.file_name
         target = _regular(source.vspace, dataset.shape)
+        if dataset.ndim == 4 and target is not None:
+            target = _flat(target, dataset.shape)
         if target is None or any(turns > 1 for _, _, turns, _ in target[1:]):
             raise SourceError(f"{path}: {key}: its part from {name} is not a regular block of frames; "
                               f"read {name} itself")
@@ -458,6 +479,27 @@ def pieces_of(dataset, start=0):
         piece = Piece(name, source.dset_name, start + frame, turns * block, 0, step, block, row, col, (high, wide))
         pieces.append(_checked(piece, source.src_space, f"{path}: {key}"))
     return pieces
+
+
+def _flat(axes, shape):
+    """A block of a raster's rows and columns as one of frames: [(start, stride, count, block), ...] with an axis less;
+    None where it is not evenly spaced."""
+    (row, row_step, row_turns, row_block), (col, col_step, col_turns, col_block), *rest = axes
+    width = shape[1]
+    if row_turns > 1 and row_block > 1 or col_turns > 1 and col_block > 1:
+        return None
+    rows, columns = row_turns * row_block, col_turns * col_block
+    row_step, col_step = (row_step if row_turns > 1 else 1) * width, col_step if col_turns > 1 else 1
+    first = row * width + col
+    if rows == 1:
+        frames = (first, col_step, columns, 1) if col_step > 1 else (first, columns, 1, columns)
+    elif col_step == 1:
+        frames = (first, row_step, rows, columns) if row_step > columns else (first, rows * columns, 1, rows * columns)
+    elif columns * col_step == width and row_step == width:
+        frames = (first, col_step, rows * columns, 1)
+    else:
+        return None
+    return [frames, *rest]
 
 
 def _checked(piece, selection, whose):
@@ -471,6 +513,11 @@ def _checked(piece, selection, whose):
     axes = _regular(selection, shape)
     if len(shape) == 2:
         shape, axes = (1, *shape), axes and [(0, 1, 1, 1), *axes]
+    elif len(shape) == 4:
+        axes = axes and _flat(axes, shape)
+        shape = (shape[0] * shape[1], *shape[2:])
+        if axes and axes[0][2] > 1:
+            axes = None         # with gaps between its frames
     if axes is None or nested or any(turns > 1 for _, _, turns, _ in axes):
         raise SourceError(f"{whose}: its part from {piece.path} is {'virtual again' if nested else 'not one block'}; "
                           f"read that file itself")
@@ -479,6 +526,17 @@ def _checked(piece, selection, whose):
         return replace(piece, missing=f"{piece.path}: {piece.key} has shape {shape}, which does not hold the "
                                       f"{piece.count} frames of {piece.shape} pixels from frame {first} on")
     return replace(piece, first=first, depth=depth)
+
+
+def _covered(pieces, shape):
+    """bool (h, w), which pixels any piece has, where pieces are parts of frames and leave gaps; else None."""
+    places = {(piece.row, piece.col, *piece.shape) for piece in pieces}
+    if any((high, wide) == tuple(shape) for _, _, high, wide in places):
+        return None
+    covered = np.zeros(shape, bool)
+    for row, col, high, wide in places:
+        covered[row:row + high, col:col + wide] = True
+    return None if covered.all() else covered
 
 
 def _regular(space, shape):

@@ -4,6 +4,7 @@ Written from the definitions of NXroot, NXdata, NXdetector, NXbeam, NXtransforma
 (manual.nexusformat.org) and from what DECTRIS, odin, nexgen and GDA write.
 """
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -42,7 +43,7 @@ class NexusFile(Hdf5Stack):
     """
 
     def __init__(self, path, key=None, entry=None):
-        self.path, self.recorded, self.notes, self.mask_reasons = path, {}, [], None
+        self.path, self.recorded, self.notes = Path(path), {}, []
         with reading(path, "a NeXus file") as file:
             at = self._entry(file, entry)
             self.entry, self.key = at.name, key or self._frames(at)
@@ -184,8 +185,7 @@ class NexusFile(Hdf5Stack):
             self.notes.append(f"{group.name}/pixel_mask of shape {masks[0].shape} does not fit frames of "
                               f"{self.shape[1:]} pixels and counts as not recorded")
         elif masks:
-            self.mask_reasons = np.bitwise_or.reduce([of_nexus(mask) for mask in masks])
-            self.mask = self.mask_reasons == 0
+            self.mark_bad(np.bitwise_or.reduce([of_nexus(mask) for mask in masks]))
         elif any(name.startswith("pixel_mask") for name in group):
             self.notes.append(f"{group.name}/pixel_mask leads nowhere: bad pixels are not known")
 

@@ -285,7 +285,7 @@ def test_a_missing_source_is_no_frame_of_zeros(tmp_path):
 
 @pytest.mark.parametrize("filters", [BSLZ4, {"compression": "gzip"}])
 def test_modules_as_tiles(tmp_path, filters):
-    """Four modules, each in a file of its own, with a gap that no file covers."""
+    """Four modules, each in a file of its own, with a gap that no file covers: bad pixels, and 0."""
     frames = counts((5, 21, 30))
     layout = h5py.VirtualLayout(frames.shape, frames.dtype)
     for name, r, c in (("a", slice(0, 10), slice(0, 15)), ("b", slice(0, 10), slice(15, 30)),
@@ -298,8 +298,51 @@ def test_modules_as_tiles(tmp_path, filters):
     for window in (Window(slice(0, 10), slice(3, 30)), Window(slice(12, 20), slice(14, 16)),
                    Window(slice(11, 21), slice(0, 9))):
         assert np.array_equal(source.read([4, 0], window), window.cut(frames[[4, 0]]))
-    with pytest.raises(SourceError, match="v.h5: frame 4 has no data in part of the region"):
-        source.read([4, 0], Window(slice(5, 15), slice(0, 30)))
+    gap = np.zeros((21, 30), bool)
+    gap[10] = True
+    assert np.array_equal(source.mask, ~gap) and (source.mask_reasons == np.where(gap, 1, 0)).all()
+    assert np.array_equal(source.read([4, 0]), np.where(gap, 0, frames[[4, 0]]))
+    source.mark_bad(np.eye(21, 30, dtype=bool))
+    assert np.array_equal(source.mask, ~gap & ~np.eye(21, 30, dtype=bool))
+
+
+def test_a_module_that_is_not_mapped_in_one_frame_is_no_gap(tmp_path):
+    frames = counts((3, 8, 10))
+    stack(tmp_path / "a.h5", frames, "d")
+    layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+    layout[:, :4] = h5py.VirtualSource("top.h5", "d", (3, 4, 10))
+    layout[:2, 4:] = h5py.VirtualSource("bottom.h5", "d", (2, 4, 10))
+    stack(tmp_path / "top.h5", frames[:, :4], "d")
+    stack(tmp_path / "bottom.h5", frames[:2, 4:], "d")
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    source = Hdf5Stack(tmp_path / "v.h5")
+    assert source.mask is None and np.array_equal(source.read([1, 0]), frames[[1, 0]])
+    with pytest.raises(SourceError, match="v.h5: frame 2 has no data in part of the region"):
+        source.read([2])
+
+
+@pytest.mark.parametrize("parts", ["rows", "columns", "every other row", "blocks", "all", "flat rows", "one frame"])
+def test_a_raster_joined_from_files(tmp_path, parts):
+    """(rows, columns, h, w) of files that hold rows, columns or more of it, as rasters or lists of frames."""
+    rows, columns, h, w = 4, 6, 5, 7
+    frames = counts((rows * columns, h, w)).reshape(rows, columns, h, w)
+    cuts = {"rows": [np.s_[i:i + 1, :] for i in range(rows)], "columns": [np.s_[:, j:j + 1] for j in range(columns)],
+            "every other row": [np.s_[0::2, :], np.s_[1::2, :]], "all": [np.s_[:, :]],
+            "blocks": [np.s_[0:2, 0:4], np.s_[2:4, 0:4], np.s_[0:4, 4:6]],
+            "flat rows": [np.s_[i, :] for i in range(rows)],
+            "one frame": [np.s_[i, j] for i in range(rows) for j in range(columns)]}[parts]
+    layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+    for number, cut in enumerate(cuts):
+        stack(tmp_path / f"{number}.h5", frames[cut], "d")
+        layout[cut] = h5py.VirtualSource(f"{number}.h5", "d", frames[cut].shape)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    source, order = Hdf5Stack(tmp_path / "v.h5"), [23, 0, 7, 12, 6]
+    assert source.grid == (rows, columns) and source.shape == (24, h, w)
+    assert np.array_equal(source.read(order), frames.reshape(-1, h, w)[order])
+    assert np.array_equal(source.read(range(24), Window(slice(1, 4), slice(2, 7))),
+                          frames.reshape(-1, h, w)[:, 1:4, 2:7])
 
 
 def test_one_file_per_frame(tmp_path):
