@@ -98,8 +98,13 @@ def _from_hdf5(path, key, parameter, dims):
                               f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
-        matlab = path.suffix == ".mat" and b"MATLAB" in path.open("rb").read(128)
-        return Named(values.T if matlab else values, text_attribute(dataset, "units"), f"{path}: {key}")
+        return Named(values.T if path.suffix == ".mat" and _by_matlab(path) else values, text_attribute(dataset, "units"), f"{path}: {key}")
+
+
+def _by_matlab(path):
+    """Whether an HDF5 file is MATLAB's, which keeps arrays with the first index running fastest."""
+    with open(path, "rb") as file:
+        return file.read(6) == b"MATLAB"
 
 
 def _from_matlab(path, key, parameter, dims):

@@ -10,22 +10,24 @@ from ptyprep.params import walk
 PAGE = (Path(__file__).parents[1] / "docs" / "from_ptypy.md").read_text()
 
 # The parameters and recipes of PtyPy 0.9.
-PTYSCAN = """name dfile chunk_format save auto_center load_parallel rebin orientation min_frames positions_theory num_frames
-    label experimentID version shape center psize distance energy add_poisson_noise""".split()
-LOADER = """intensities.file intensities.key positions.file positions.slow_key positions.slow_multiplier positions.slow_index
-    positions.fast_key positions.fast_multiplier positions.fast_index positions.bounding_box.fast_axis_bounds
-    positions.bounding_box.slow_axis_bounds positions.skip mask.file mask.key mask.invert flatfield.file flatfield.key
-    darkfield.file darkfield.key normalisation.file normalisation.key normalisation.sigma framefilter.file framefilter.key
-    recorded_energy.file recorded_energy.key recorded_energy.multiplier recorded_energy.offset recorded_distance.file
-    recorded_distance.key recorded_distance.multiplier recorded_psize.file recorded_psize.key recorded_psize.multiplier
-    outer_index padding electron_data frameorder.indices""".split()
-SWMR = """intensities.live_key positions.live_fast_key positions.live_slow_key positions.fast_key_with_expected_shape
-    positions.slow_key_with_expected_shape""".split()
-RECIPES = """PtydScan MoonFlowerScan QuickScan SimScan Hdf5Loader Hdf5LoaderFast SwmrLoader DiamondNexus DiamondZMQLoader
-    EpsicHdf5Loader EpsicHdf5LoaderFast NanomaxStepscanNov2018 NanomaxFlyscanMay2019 NanomaxStepscanSep2019
-    NanomaxFlyscanDec2019 NanomaxContrast NanomaxZmqScan NanomaxBraggJune2017 Bragg3dSimScan cSAXSScan ID16AScan
-    ALS5321Scan AMOScan DiProIFERMIScan UCLLaserScan FliSpecScanMultexp Savu makeScanPlugin DlsScan I13ScanFFP
-    I13ScanNFP I08Scan""".split()
+PTYSCAN = """name dfile chunk_format save auto_center load_parallel rebin orientation min_frames
+    positions_theory num_frames label experimentID version shape center psize distance energy
+    add_poisson_noise""".split()
+LOADER = """intensities.file intensities.key positions.file positions.slow_key positions.slow_multiplier
+    positions.slow_index positions.fast_key positions.fast_multiplier positions.fast_index
+    positions.bounding_box.fast_axis_bounds positions.bounding_box.slow_axis_bounds positions.skip mask.file
+    mask.key mask.invert flatfield.file flatfield.key darkfield.file darkfield.key normalisation.file
+    normalisation.key normalisation.sigma framefilter.file framefilter.key recorded_energy.file
+    recorded_energy.key recorded_energy.multiplier recorded_energy.offset recorded_distance.file
+    recorded_distance.key recorded_distance.multiplier recorded_psize.file recorded_psize.key
+    recorded_psize.multiplier outer_index padding electron_data frameorder.indices""".split()
+SWMR = """intensities.live_key positions.live_fast_key positions.live_slow_key
+    positions.fast_key_with_expected_shape positions.slow_key_with_expected_shape""".split()
+RECIPES = """PtydScan MoonFlowerScan QuickScan SimScan Hdf5Loader Hdf5LoaderFast SwmrLoader DiamondNexus
+    DiamondZMQLoader EpsicHdf5Loader EpsicHdf5LoaderFast NanomaxStepscanNov2018 NanomaxFlyscanMay2019
+    NanomaxStepscanSep2019 NanomaxFlyscanDec2019 NanomaxContrast NanomaxZmqScan NanomaxBraggJune2017
+    Bragg3dSimScan cSAXSScan ID16AScan ALS5321Scan AMOScan DiProIFERMIScan UCLLaserScan FliSpecScanMultexp
+    Savu makeScanPlugin DlsScan I13ScanFFP I13ScanNFP I08Scan""".split()
 
 
 def rows(title):

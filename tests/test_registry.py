@@ -51,7 +51,7 @@ def test_from_a_file(mine):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("eigre", "no recipe 'eigre'; did you mean 'eiger'.*Installed are als, .*cxi, .*eiger.*module:Class or ./file.py:Class"),
+    ("eigre", "no recipe 'eigre'; did you mean 'eiger'.*Installed are als, .*eiger.*module:Class or ./file.py:Class"),
     ("qqq", "no recipe 'qqq'. Installed are"),
     ("eiger:Eiger", "no module 'eiger' for recipe 'eiger:Eiger'"),
     ("ptyprep_recipes.eiger:Eigre", "eiger.py: no recipe class 'Eigre'; it defines Eiger"),

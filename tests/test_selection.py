@@ -59,3 +59,30 @@ def test_what_is_no_selection_is_refused_with_an_example(frames):
     with pytest.raises(ParameterError) as err:
         Selection.of(frames, available=100)
     assert f"frames={frames!r}" in str(err.value) and "first:last:step, such as 0:500 or ::2" in str(err.value)
+
+
+# --- a list of scan points ----------------------------------------------------------------------------------
+
+@given(st.lists(st.integers(0, 39), min_size=1, max_size=60), wanted(), st.none() | st.integers(1, 40), st.data())
+def test_a_list_is_selected_from_as_python_does(points, wish, num_frames, data):
+    text, python = wish
+    expected = points[python][:num_frames]
+    if not expected:
+        with pytest.raises(ParameterError, match="no scan point is left of the 40"):
+            Selection.of(text, available=40, num_frames=num_frames, points=points)
+        return
+    selection = Selection.of(text, available=40, num_frames=num_frames, points=points)
+    assert selection.count == len(expected)
+    start = data.draw(st.integers(0, len(expected) - 1))
+    stop = data.draw(st.integers(start + 1, len(expected)))
+    some, there = expected[start:stop], data.draw(st.integers(0, 45))
+    assert list(selection.raw(range(start, stop))) == some
+    assert selection.extent(range(start, stop)) == range(min(some), max(some) + 1)
+    assert selection.among(range(there, 50)) == sum(point >= there for point in expected)
+    ready = next((i for i, point in enumerate(expected[start:]) if point >= there), len(expected) - start)
+    assert selection.reached(there, start) == ready
+
+
+def test_a_point_that_is_not_there_is_refused():
+    with pytest.raises(ParameterError, match="scan point 7 was selected, but the scan has 5, counted from 0"):
+        Selection.of(available=5, points=[1, 7])
