@@ -2,6 +2,7 @@
 
 For what stands beside the frames: motor readings, masks, dark and flat fields, monitors. Frames are a source's.
 """
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from ptyprep.errors import SourceError
 from ptyprep.positions import read_table
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, reading, text_attribute
+from ptyprep.spec import read_scan
 
 IMAGES = (".tif", ".tiff", ".edf", ".cbf", ".img")
 
@@ -36,8 +38,9 @@ class Named(NamedTuple):
 def read_array(path, key=None, *, parameter, dims=None):
     """An array by name.
 
-    path : HDF5 file, text or CSV table, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
-    key : dataset, variable, or column (name or number) of a table; None where only one thing can be meant
+    path : HDF5 file, text or CSV table, SPEC file, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
+    key : dataset, variable, column (name or number) of a table, or number of the scan and column of a SPEC file
+        ("12/samx"); None where only one thing can be meant
     parameter : what to set where the key is wrong, for messages
     dims : how many dimensions it may have, a tuple; None: any
 
@@ -55,6 +58,8 @@ def read_array(path, key=None, *, parameter, dims=None):
         found = _from_matlab(path, key, parameter, dims)
     elif path.suffix.lower() in IMAGES:
         found = Named(_image(path), None, str(path))
+    elif is_spec(path):
+        found = _from_spec(path, key, parameter)
     else:
         found = _from_table(path, key, parameter)
     if found.values.dtype.kind not in "biuf":
@@ -98,7 +103,8 @@ def _from_hdf5(path, key, parameter, dims):
                               f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
-        return Named(values.T if path.suffix == ".mat" and _by_matlab(path) else values, text_attribute(dataset, "units"), f"{path}: {key}")
+        values = values.T if path.suffix == ".mat" and _by_matlab(path) else values
+        return Named(values, text_attribute(dataset, "units"), f"{path}: {key}")
 
 
 def _by_matlab(path):
@@ -124,6 +130,21 @@ def _from_matlab(path, key, parameter, dims):
         raise SourceError(f"{path}: {'which variable is meant?' if key is None else f'no variable {key};'} It has "
                           f"{', '.join(there) or 'no numbers'}. Set {parameter}")
     return Named(there[key], None, f"{path}: {key}")
+
+
+def is_spec(path):
+    """Whether a file begins as SPEC's data files do."""
+    with open(path, "rb") as file:
+        return re.match(rb"#[FS] ", file.read(3)) is not None
+
+
+def _from_spec(path, key, parameter):
+    number, _, name = (key or "").partition("/")
+    if not number.isdigit() or not name:
+        raise SourceError(f"{path}: a SPEC file; expected number of the scan and column, such as 12/samx, got {key!r}. "
+                          f"Set {parameter}")
+    scan = read_scan(path, int(number))
+    return Named(scan.column(name), None, f"{scan.where}: {name}")
 
 
 def _from_table(path, key, parameter):

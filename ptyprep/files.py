@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep.arrays import Named, columns_of, numbers_in, read_array
+from ptyprep.arrays import Named, columns_of, is_spec, numbers_in, read_array
 from ptyprep.correct import Corrections, relative_flux
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.masks import shapes
@@ -34,10 +34,11 @@ class FileScan(PtyScan):
     class positions(Group):
         """Where the positions are, and how they lie. Positions are those of the illumination on the object."""
         file: Path | None = Par(None, level=0,
-                                doc="HDF5 file, text or CSV table, or .npy array (n, 2) with the positions; "
-                                    "none for the file of the frames.")
+                                doc="HDF5 file, text or CSV table, SPEC file, or .npy array (n, 2) with the "
+                                    "positions; none for the file of the frames.")
         slow_key: str | None = Par(None, level=0,
-                                   doc="Dataset of the slow axis (y), or the name or number of its column.")
+                                   doc="Dataset of the slow axis (y), or the name or number of its column; of a "
+                                       "SPEC file number of the scan and column, such as 12/samy.")
         slow_multiplier: float | None = Par(None, doc="What makes metres of the slow axis; instead of a unit.")
         slow_index: int | None = Par(None, ge=0, level=2,
                                      doc="Column of the slow axis in a dataset that holds several.")
@@ -55,8 +56,12 @@ class FileScan(PtyScan):
         skip: int = Par(1, ge=1, doc="Take every n-th position; of a raster in both directions.")
         trigger_key: str | None = Par(None, level=2,
                                       doc="Dataset or column with the number of the frame that each reading belongs "
-                                          "to. A frame's readings are averaged.")
-        trigger_start: int = Par(0, level=2, doc="Number of the first frame in trigger_key.")
+                                          "to.")
+        trigger_start: int = Par(0, level=2, doc="Number of the first frame in trigger_key; readings with lower ones, "
+                                                 "from before the first exposure, are left out.")
+        trigger_reduce: str = Par("mean", choices=("mean", "median", "ends"), level=2,
+                                  doc="Position of a frame: the mean or the median of its readings, or the middle "
+                                      "between the first and the last.")
         time_key: str | None = Par(None, level=2,
                                    doc="Dataset or column with the time of each reading. Positions are interpolated "
                                        "to the times of the frames.")
@@ -152,6 +157,8 @@ class FileScan(PtyScan):
         y_key: str | None = Par(None, level=2, doc="Dataset with its row on the raw frame, counted from 0 [pixel].")
         x_key: str | None = Par(None, level=2, doc="Dataset with its column [pixel].")
 
+    positions_unit = None       # a recipe's class may say what readings are in where neither the user nor the file does
+
     # --- hooks --------------------------------------------------------------------------------------
 
     def load_geometry(self):
@@ -167,11 +174,13 @@ class FileScan(PtyScan):
         return found
 
     def load_positions(self):
-        found = [self._placed(*scan) for scan in self._scans()]
+        scans = self._scans()
+        found = [self._placed(*scan) for scan in scans]
         self._rasters = [raster for _, raster in found]
         if any(positions is None for positions, _ in found):
             return None
-        return self._reconciled(np.concatenate([positions for positions, _ in found]))
+        return self._reconciled(np.concatenate([self._as_many(positions, frames, path) for (positions, _), (
+            path, frames, _) in zip(found, scans)]))
 
     def select(self):
         p, frames = self.p, self._frames()
@@ -244,7 +253,7 @@ class FileScan(PtyScan):
 
     def _scans(self):
         """[(file with the positions or None, frames or None, raster or None)] of the scans that are joined."""
-        file, parts = self.p.positions.file, getattr(self.source, "parts", None)
+        file, parts = self.positions_file(), getattr(self.source, "parts", None)
         if file is None and parts:
             return [(path, count, None) for path, count in parts]
         if self.source is None:
@@ -293,15 +302,18 @@ class FileScan(PtyScan):
         return lambda readings: by_clock(times, readings, frame_times)
 
     def _triggered(self, numbers, readings, frames):
-        found, count = by_trigger(numbers, readings, frames)
-        extra = np.unique(numbers[(numbers < 0) | (numbers >= frames)]).astype(np.int64)
+        start, early = self.p.positions.trigger_start, int((numbers < 0).sum())
+        if early:
+            self.note(f"position readings of triggers before {start} that are left out: {early}")
+        found, count = by_trigger(numbers, readings, frames, self.p.positions.trigger_reduce)
+        extra = np.unique(numbers[numbers >= frames]).astype(np.int64)
         usual = int(np.median(count[count > 0])) if (count > 0).any() else 0
         odd = np.flatnonzero((count != usual) & (count > 0))
         report = self.report.setdefault("positions", {})
         report |= {"readings_of_a_frame": usual, "frames_with_other_readings": odd,
-                   "triggers_without_frame": extra + self.p.positions.trigger_start}
+                   "triggers_without_frame": extra + start}
         if len(odd):
-            self._note(f"frames with another number of position readings than {usual}: {_listed(odd)}")
+            self.note(f"frames with another number of position readings than {usual}: {_listed(odd)}")
         if len(extra):
             self._complain(f"position readings of frames that are not there: {_listed(extra)}")
         return found
@@ -310,24 +322,27 @@ class FileScan(PtyScan):
         """Stop because of positions that do not match, or only say so, as `positions.mismatch` has it."""
         if self.p.positions.mismatch == "raise":
             raise PositionError(f"{self._where()}{what}. Set positions.mismatch to drop or interpolate to go on")
-        self._note(what)
+        self.note(what)
+
+    def _as_many(self, found, frames, path):
+        """As many positions as a scan has frames, NaN for those without one, where a policy allows that. Each scan that
+        is joined is looked at by itself, so that none moves the next."""
+        policy, joined = self.p.positions.mismatch, getattr(self.source, "parts", None)
+        if frames in (None, len(found)) or not self.source.progress()[1] or policy == "raise" and not joined:
+            return found            # a single scan is refused where frames are counted
+        both, said = min(frames, len(found)), f"{path}: {frames} frames but {len(found)} positions"
+        if policy == "raise":
+            raise PositionError(f"{said}, of one of {len(joined)} files that are joined. Mend its positions, or set "
+                                f"positions.mismatch='first' to take the first {both} of both")
+        if policy != "first":
+            raise PositionError(f"{said}: without positions.trigger_key or positions.time_key nobody can tell which "
+                                f"frames have none; positions.mismatch='first' takes the first {both} of both")
+        self.note(f"{said}: the first {both} of both are taken")
+        return np.concatenate([found[:both], np.full((frames - both, 2), np.nan)])
 
     def _reconciled(self, found):
-        """One position for each frame, NaN where there is none and a policy allows that."""
-        policy, frames = self.p.positions.mismatch, self.source.shape[0] if self.source else None
-        finished = self.source is not None and self.source.progress()[1]
-        report = self.report.setdefault("positions", {})
-        if finished and len(found) != frames and policy != "raise":
-            if policy != "first":
-                raise PositionError(f"{self._where()}{frames} frames but {len(found)} positions: without "
-                                    f"positions.trigger_key or positions.time_key nobody can tell which frames have "
-                                    f"none; positions.mismatch='first' takes the first {min(frames, len(found))} of "
-                                    f"both")
-            both = min(frames, len(found))
-            self._note(f"{frames} frames and {len(found)} positions: the first {both} of both are taken")
-            report |= {"frames": frames, "positions": len(found)}
-            found = np.concatenate([found[:both], np.full((frames - both, 2), np.nan)])
-            return found
+        """Positions, NaN where there is none and a policy allows that."""
+        policy, report = self.p.positions.mismatch, self.report.setdefault("positions", {})
         unknown = np.flatnonzero(~np.isfinite(found).all(axis=1))
         if not len(unknown):
             self.report = {name: value for name, value in self.report.items() if value != {}}
@@ -337,7 +352,7 @@ class FileScan(PtyScan):
             filled = unknown[np.isfinite(found[unknown]).all(axis=1)]
             report["frames_interpolated"] = filled
             if len(filled):
-                self._note(f"positions interpolated for frames {_listed(filled)}")
+                self.note(f"positions interpolated for frames {_listed(filled)}")
             unknown = np.setdiff1d(unknown, filled)
         report["frames_without_position"] = unknown
         if len(unknown):
@@ -360,7 +375,7 @@ class FileScan(PtyScan):
         group = p.framefilter
         if group.file or group.key:
             wanted = self._each("framefilter") > 0
-            self._note(f"framefilter leaves {wanted.sum()} of {len(wanted)} frames")
+            self.note(f"framefilter leaves {wanted.sum()} of {len(wanted)} frames")
             keep = wanted if keep is None else keep & wanted
         if p.normalisation.outliers == "drop" and (flux := self._flux()) is not None:
             keep = ~flux[1] if keep is None else keep & ~flux[1]
@@ -393,17 +408,22 @@ class FileScan(PtyScan):
             raise ParameterError("a key was given without a file, and there is no file of frames: set the file too")
         return self.source.path
 
-    def _named(self, name, dims=None):
+    def named(self, name, dims=None):
+        """An array beside the frames, a `Named`, for a group of parameters: normalisation, framefilter, mask and so on.
+        A recipe whose arrays lie elsewhere answers this for the groups that it knows.
+
+        dims : how many dimensions it may have, a tuple; None: any
+        """
         group = getattr(self.p, name)
         return read_array(self._file(group), group.key, parameter=f"{name}.key", dims=dims)
 
     def _image(self, name, average=False):
         """An array of the detector's size; (1, h, w) counts as one, and of several the average if that is wanted."""
-        found = self._named(name, (2, 3))
+        found = self.named(name, (2, 3))
         values = self.inner(found.values, lambda shape: len(shape) == 2)
         if values.ndim == 3 and average and getattr(self.p, name).average is not False:
             if len(values) > 1:
-                self._note(f"{found.where}: the average of {len(values)} is taken")
+                self.note(f"{found.where}: the average of {len(values)} is taken")
             values = values.mean(axis=0)
         values = values[0] if values.ndim == 3 and len(values) == 1 else values
         if values.ndim != 2:
@@ -432,7 +452,7 @@ class FileScan(PtyScan):
 
     def _each(self, name):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
-        found, count = self._named(name), self._frames()
+        found, count = self.named(name), self._frames()
         values = np.asarray(self.inner(found.values, lambda shape: any(
             np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
         if count is None or values.size == count:
@@ -441,7 +461,7 @@ class FileScan(PtyScan):
         if lead is None:
             raise SourceError(f"{found.where} has shape {values.shape}; expected a number for each of the {count} "
                               f"frames")
-        self._note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
+        self.note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
         return values.reshape(count, -1).mean(axis=1)
 
     def _flux(self):
@@ -460,25 +480,31 @@ class FileScan(PtyScan):
                     raise SourceError(f"{self._where()}{said}. "
                                       + (f"By those of {_listed(useless)} nothing can be divided. " if len(useless)
                                          else "") + "Set normalisation.outliers to mask or drop")
-                self._note(f"{said}; normalisation.outliers={group.outliers!r}")
+                self.note(f"{said}; normalisation.outliers={group.outliers!r}")
             self._monitor = np.where(outliers & ~(relative > 0), 1.0, relative), outliers
         return self._monitor
+
+    def positions_file(self):
+        """The file with the positions, None for that of the frames. A recipe that knows where its beamline puts them
+        answers this where the user did not say."""
+        return self.p.positions.file
 
     def readings(self, path):
         """Where the illumination was on the object, as motors have it: (slow, fast) [m], each with a reading for every
         frame or for every row and column of a raster; signs, axes and angles are set right afterwards. A recipe that
         knows its motors answers this, best where the parameters (this one) say nothing.
 
-        path : `positions.file`, else the file of the frames; None without any. Returns None where nobody says.
+        path : what `positions_file` answers, else the file of the frames; None without any. Returns None where nobody
+            says.
         """
         p = self.p.positions
-        if path is None or p.file is None and p.slow_key is None and p.fast_key is None:
+        if path is None or self.positions_file() is None and p.slow_key is None and p.fast_key is None:
             return None
         if not path.is_file():
             raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; positions.file should "
                                 f"name an HDF5 file, a table or a .npy array")
         axes = ((p.slow_key, p.slow_index, p.slow_multiplier), (p.fast_key, p.fast_index, p.fast_multiplier))
-        if is_hdf5(path):
+        if is_hdf5(path) or is_spec(path):
             if p.slow_key is None or p.fast_key is None:
                 raise PositionError(f"{path}: which dataset holds the positions? Set positions.slow_key and "
                                     f"positions.fast_key")
@@ -487,7 +513,7 @@ class FileScan(PtyScan):
         else:
             columns, units = columns_of(path)
             named = [(columns[key], units.get(key), f"{path}: {key}") for key in self._keys_in(columns, path)]
-        return [values * self._metres(multiplier, units, where)
+        return [values * self.metres(multiplier, units, where)
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
 
     def _column(self, path, key, index):
@@ -504,7 +530,7 @@ class FileScan(PtyScan):
             keys = next(([lower[a], lower[b]] for a, b in AXES if {a, b} <= lower.keys()), None)
             if keys is None and len(columns) == 2:
                 keys = list(columns)
-                self._note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
+                self.note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
             if keys is None:
                 raise PositionError(f"{path}: which of its columns {there} are y and x? Set positions.slow_key and "
                                     f"positions.fast_key")
@@ -514,7 +540,7 @@ class FileScan(PtyScan):
                                     f"positions.slow_key and positions.fast_key")
         return keys
 
-    def _metres(self, multiplier, recorded, where):
+    def metres(self, multiplier, recorded, where):
         """The factor that makes metres: the multiplier, else the unit given, else the one in the file."""
         given = self.p.positions.unit
         if multiplier is not None:
@@ -522,13 +548,13 @@ class FileScan(PtyScan):
                 raise ParameterError(f"positions.unit={given!r} and a multiplier {multiplier:g} were both given: leave "
                                      f"out one of them")
             return multiplier
-        if not given and not recorded:
-            self._note(f"{where} has no unit and is taken as metres")
+        if not given and not recorded and self.positions_unit is None:
+            self.note(f"{where} has no unit and is taken as metres")
             return 1.0
         if given and recorded and given != recorded:
-            self._note(f"{where} is in {recorded} by what the file says; positions.unit={given!r} is taken")
+            self.note(f"{where} is in {recorded} by what the file says; positions.unit={given!r} is taken")
         try:
-            return unit_in_metres(given or recorded)
+            return unit_in_metres(given or recorded or self.positions_unit)
         except PositionError as err:
             raise PositionError(f"{where}: {err}; set positions.unit") from None
 
@@ -558,7 +584,7 @@ class FileScan(PtyScan):
             except ParameterError as err:
                 raise SourceError(f"{found.where}: {err}. Set {name}.multiplier") from None
         else:
-            self._note(f"{found.where} has no unit and is taken as {unit}")
+            self.note(f"{found.where} has no unit and is taken as {unit}")
             values = found.values.tolist()
         values = [value + getattr(group, "offset", 0) for value in values]
         return values[0] if len(values) == 1 else tuple(values)

@@ -162,12 +162,13 @@ def raster_of(slow, fast, frames, grid=None):
     return None
 
 
-def by_trigger(numbers, readings, frames):
-    """One position for each frame, from readings that say which frame they belong to: their mean.
+def by_trigger(numbers, readings, frames, how="mean"):
+    """One position for each frame, from readings that say which frame they belong to.
 
     numbers : (k,) frame number of each reading, counted from 0
     readings : (k, 2) [m]
     frames : number of frames
+    how : "mean" or "median" of a frame's readings, or "ends", the middle between the first and the last
 
     Returns positions (frames, 2), NaN where a frame has no reading, and how many readings each has (frames,). Readings
     of frames that are not there are left out.
@@ -186,9 +187,13 @@ def by_trigger(numbers, readings, frames):
     there = (numbers >= 0) & (numbers < frames) & np.isfinite(readings).all(axis=1)
     at = numbers[there].astype(int)
     count = np.bincount(at, minlength=frames)
-    total = np.column_stack([np.bincount(at, readings[there, axis], minlength=frames) for axis in (0, 1)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count[:, None] > 0, total / count[:, None], np.nan), count
+    found, order = np.full((frames, 2), np.nan), np.argsort(at, kind="stable")
+    groups = np.split(readings[there][order], np.cumsum(count)[:-1])
+    reduce = {"mean": lambda each: each.mean(axis=0), "median": lambda each: np.median(each, axis=0),
+              "ends": lambda each: (each[0] + each[-1]) / 2}[how]
+    for frame in np.flatnonzero(count):
+        found[frame] = reduce(groups[frame])
+    return found, count
 
 
 def by_clock(times, readings, frame_times):

@@ -134,6 +134,11 @@ class PtyScan(Tree):
         if taken:
             raise TypeError(f"{cls.__qualname__}.{taken[0]}: a scan keeps its own {taken[0]!r} under that name; choose "
                             f"another")
+        ours = {name: base for base in cls.__mro__[1:] if base.__module__.startswith("ptyprep.") for name in vars(base)}
+        hidden = [name for name in vars(cls) if name in ours and name.startswith("_") and not name.startswith("__")]
+        if hidden and not cls.__module__.startswith("ptyprep."):
+            raise TypeError(f"{cls.__qualname__}.{hidden[0]} hides what {ours[hidden[0]].__name__} does under that "
+                            f"name; choose another")
         super().__init_subclass__(**options)
         cls.__doc__ = faces.docstring(cls)
 
@@ -270,7 +275,7 @@ class PtyScan(Tree):
                 self.source.threads = self.threads
         self._agree("open", lambda: self.source and (type(self.source).__name__, self.source.shape[1:],
                                                      str(self.source.dtype), self.source.saturation))
-        self._note(*getattr(self.source, "notes", ()))
+        self.note(*getattr(self.source, "notes", ()))
         self._record(self._shared_mapping(self.load_geometry))
         self.positions = self._load_positions()
         self.common = self._shared_mapping(self.load_common)
@@ -444,7 +449,8 @@ class PtyScan(Tree):
             return False        # no more are asked for
         return self.source is not None and not self.source.progress()[1]
 
-    def _note(self, *notes):
+    def note(self, *notes):
+        """Tell the user what was noticed; the file keeps it in `info/notes`."""
         for note in notes:
             self.notes.append(note)
             if self.comm.is_root:
@@ -511,7 +517,7 @@ class PtyScan(Tree):
     def _load_positions(self):
         found, theory = self._shared(self.load_positions), self.p.positions_theory
         if found is not None and theory is not None:
-            self._note("positions_theory is not used: the scan has positions of its own")
+            self.note("positions_theory is not used: the scan has positions of its own")
         found = theory if found is None else found
         if found is None:
             return None
@@ -519,7 +525,7 @@ class PtyScan(Tree):
         known = found[np.isfinite(found).all(axis=1)]
         spread = np.ptp(known, axis=0).max() if len(known) else 0
         if spread > FAR:
-            self._note(f"the positions spread over {spread:g} m: are they in metres?")
+            self.note(f"the positions spread over {spread:g} m: are they in metres?")
         return found
 
     def _select(self):
@@ -535,12 +541,14 @@ class PtyScan(Tree):
         if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
             raise PositionError(
                 f"{self._where()}{counts['frames']} frames but {counts['positions']} positions: which belong together "
-                f"cannot be told. Where the first {fewest} do, set num_frames={fewest}; else mend the positions")
+                f"cannot be told. "
+                + (f"Where the first {fewest} do, set num_frames={fewest}; else mend the positions" if fewest else
+                   "Say where the positions are"))
         if fewest is None and points is None:
             return wanted
         selection = Selection.of(p.frames, available=fewest, num_frames=p.num_frames, points=points)
         if p.num_frames and selection.count < p.num_frames:
-            self._note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
+            self.note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
         if self.positions is not None:
             refuse_unknown(self.positions, selection.raw(range(selection.count)))
         return selection
@@ -567,7 +575,7 @@ class PtyScan(Tree):
                 if there or end:
                     raise failure
                 if not waiting:
-                    self._note("waiting for the first frame")
+                    self.note("waiting for the first frame")
                 waiting = True
                 time.sleep(PAUSE)
         return self.comm.from_root(first)
@@ -653,7 +661,7 @@ class PtyScan(Tree):
         seen = self._sample("auto_center")
         center = self.comm.from_root(lambda: find_center(*seen))
         recorded = self._recorded_center
-        self._note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
+        self.note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
             "" if recorded is None else f"; recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f}"))
         return center
 
@@ -664,7 +672,7 @@ class PtyScan(Tree):
             return
         seen = self._sample("bad_pixels.find", extremes=True)
         hot, dead = self.comm.from_root(lambda: find_bad_pixels(*seen, hot=group.hot, dead=group.dead))
-        self._note(f"bad pixels found: {hot.sum()} hot, {dead.sum()} dead")
+        self.note(f"bad pixels found: {hot.sum()} hot, {dead.sum()} dead")
         self.report["bad_pixels"] = {"hot": int(hot.sum()), "dead": int(dead.sum())}
         self.reasons[hot] |= HOT
         self.reasons[dead] |= DEAD
@@ -717,10 +725,10 @@ class PtyScan(Tree):
         """Say what is right but may not be meant."""
         (top, bottom), (left, right) = self.plan.padding
         if top or bottom or left or right:
-            self._note(f"the region reaches beyond the frame by {top} rows above, {bottom} below, {left} columns left, "
+            self.note(f"the region reaches beyond the frame by {top} rows above, {bottom} below, {left} columns left, "
                        f"{right} right: weight 0 there")
         if self.p.dfile is not None and len(set(self.plan.shape)) > 1:
-            self._note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy "
+            self.note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy "
                        f"reads them as {min(self.plan.shape)} x {min(self.plan.shape)}")
 
     def _cut_common(self, value):
@@ -790,7 +798,7 @@ class PtyScan(Tree):
         if self.total is None and (nearly or self._kept > told):
             self.meta = replace(self.meta, num_frames=2 * (self._kept + frames))
             if self.sink is not None and self.sink.grows:
-                self._note(f"readers were told at most {told} frames, and as many may come: now they are told "
+                self.note(f"readers were told at most {told} frames, and as many may come: now they are told "
                            f"{self.meta.num_frames}. One that goes by the first number ends there")
 
     def _load_all(self, span):
@@ -812,9 +820,9 @@ class PtyScan(Tree):
             why = f"; the first: {self.bad[0][1]}" if self.bad else ""
             raise SourceError(f"{self._where()}not one frame could be prepared{why}")
         if self.bad:
-            self._note(f"frames that could not be read: {len(self.bad)}; info/bad_frames lists them")
+            self.note(f"frames that could not be read: {len(self.bad)}; info/bad_frames lists them")
         if self._blind:
-            self._note(f"frames without one good pixel: {self._blind}")
+            self.note(f"frames without one good pixel: {self._blind}")
         if self.sink is not None:
             if self.p.finish == "blank" and self.sink.grows:
                 self._fill_up(frames)
@@ -837,7 +845,7 @@ class PtyScan(Tree):
             self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)
             self._chunk += 1
         if self.blanks:
-            self._note(f"blank frames at the end: {self.blanks}, of weight 0")
+            self.note(f"blank frames at the end: {self.blanks}, of weight 0")
 
     def _info(self):
         return provenance.info(self)

@@ -87,8 +87,9 @@ def read_scan(path, number, order=None):
         raise SourceError(f"{path}: no scan {number}; its {len(numbers)} scans are {min(numbers):g} to "
                           f"{max(numbers):g}")
     if order is None and len(found) > 1 or len(found) < (order or 1):
-        raise SourceError(f"{path}: which of the {len(found)} scans {number} is meant, counted from 1? They are "
-                          f"{'; '.join(scan.where.rpartition('(')[2].rstrip(')') for scan in found)}")
+        lines = ", ".join(scan.where.rpartition("line ")[2].rstrip(")") for scan in found)
+        raise SourceError(f"{path}: scan {number} is there {len(found)} times, in lines {lines}: which of them, "
+                          f"counted from 1, is {'meant' if order is None else f'number {order}'}?")
     return found[(order or 1) - 1]
 
 

@@ -29,6 +29,6 @@ class Cxi(FileScan):
             return given
         slow, fast = self.source.slow, self.source.fast
         if slow is None:
-            self._note("the file has no basis_vectors: slow axis -y and fast axis -x are taken")
+            self.note("the file has no basis_vectors: slow axis -y and fast axis -x are taken")
             slow, fast = np.array([0, -1, 0]), np.array([-1, 0, 0])
         return -self.source.translation @ slow, -self.source.translation @ fast

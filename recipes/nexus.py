@@ -31,7 +31,7 @@ class Nexus(FileScan):
         axes = self.source.axes
         if given is not None or not axes:
             return given
-        moved = [(axis, axis.values * self._metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
+        moved = [(axis, axis.values * self.metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
         if all(axis.vector for axis in axes):
             y, x = (-sum(values * np.dot(axis.vector, along) / np.linalg.norm(axis.vector) for axis, values in moved)
                     for along in (self.source.slow, self.source.fast))
@@ -43,7 +43,7 @@ class Nexus(FileScan):
         if len(axes) > 2:
             raise PositionError(f"{path}: which of the axes {names} are rows and columns? Set positions.slow_key and "
                                 f"positions.fast_key")
-        self._note(f"{path}: axis {axes[0].name} is taken as y and {axes[1].name} as x")
+        self.note(f"{path}: axis {axes[0].name} is taken as y and {axes[1].name} as x")
         return moved[0][1], moved[1][1]
 
 

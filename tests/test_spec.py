@@ -48,10 +48,10 @@ def test_motors_are_those_of_the_last_header_before(tmp_path):
 
 def test_one_of_several_scans_with_a_number(tmp_path):
     path = write(tmp_path, HEADER + SCAN + SCAN.replace("0.5 -1 10", "0.75 -1 10"))
-    with pytest.raises(SourceError, match="which of the 2 scans 12 is meant.* They are line 7; line 21"):
+    with pytest.raises(SourceError, match="scan 12 is there 2 times, in lines 7, 21: which .* is meant"):
         read_scan(path, 12)
     assert [read_scan(path, 12, order).column("px")[0] for order in (1, 2)] == [0.5, 0.75]
-    with pytest.raises(SourceError, match="which of the 2 scans 12"):
+    with pytest.raises(SourceError, match="counted from 1, is number 3"):
         read_scan(path, 12, 3)
 
 

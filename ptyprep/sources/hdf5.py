@@ -228,8 +228,10 @@ class Piece:
 
 
 class Hdf5Stack:
-    """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w); with an axis more in front,
-    `outer` says the place along it.
+    """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w).
+
+    key : dataset; None where there is only one stack
+    outer : place along the first axis, of frames with an axis more in front
 
     outer_size : length of that axis, None without
     parts : [(file, frames)] of those that were joined; None for one file

@@ -19,14 +19,14 @@ NUMBER = r"([-+\d.eE]+)"
 class ImageFiles:
     """Image files in the order of the numbers in their names; or one file with several images.
 
-    files : paths. The number that tells them apart is the last one in their names that differs; where it leaves one
-        out, that frame is missing, and none after it moves
+    files : a path or several. Where the number that tells their names apart leaves one out, that frame is missing, and
+        none after it moves
     """
     mask = saturation = grid = None
     threads = 1
 
     def __init__(self, files):
-        files = [Path(file) for file in files]
+        files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
         if not files:
             raise SourceError("no image files; expected some")
         self.recorded, self.notes = {}, []

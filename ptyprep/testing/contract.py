@@ -145,7 +145,8 @@ def _hooks_spelled(recipe, pars, folder, ranks):
     """no method is nearly a hook"""
     for name in vars(recipe):
         near = difflib.get_close_matches(name, HOOKS, 1, 0.85)
-        _require(name in HOOKS or name.startswith("_") or not near, f"{name}() is never called; is {near} meant?")
+        _require(name in HOOKS or name.startswith("_") or hasattr(PtyScan, name) or not near,
+                 f"{name}() is never called; is {near} meant?")
 
 
 def _positions_fit(recipe, pars, folder, ranks):
