@@ -3,7 +3,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptyprep.errors import SourceError
+from ptyprep.errors import ParameterError, SourceError
 
 
 def believable(frames, saturation=None, out=None):
@@ -124,6 +124,20 @@ class Corrections:
     def also(self, **more):
         """These and some more."""
         return replace(self, **more)
+
+    def with_dark(self, dark):
+        """These with a dark field (h, w), which a flat field has too: (counts - dark) / (flat - dark).
+
+        Raises ParameterError where there is one already, SourceError where the flat field is of another size.
+        """
+        if self.dark is not None:
+            raise ParameterError("darkfield and another dark field were both given: leave out one of them")
+        if self.flat is None:
+            return self.also(dark=dark)
+        if np.shape(self.flat) != dark.shape:
+            raise SourceError(f"the flat field has shape {np.shape(self.flat)}, the dark field {dark.shape}: expected "
+                              f"the same")
+        return self.also(dark=dark, flat=self.flat - dark)
 
 
 def _field(field, points, window):

@@ -1,5 +1,4 @@
 """FERMI DiProI: an HDF5 file for each frame, or one file with all of them."""
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,10 @@ from ptyprep.arrays import Named, read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import Piece, dataset_in, is_hdf5, read_numbers, reading
+from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading
+from ptyprep.units import photon_energy
 
-KEV_METRE = 1.2398419843320026e-9       # h c, exact since the SI of 2019
 MOTORS = ("DPI/SampleX", "DPI/SampleY")
 
 
@@ -67,7 +67,7 @@ class Diproi(FileScan):
             if "energy" not in found and self.p.wavelength_key in file:
                 length = np.median(read_numbers(dataset_in(file, self.p.wavelength_key))) * self.p.wavelength_multiplier
                 if length > 0:
-                    found["energy"] = KEV_METRE / float(length)
+                    found["energy"] = photon_energy(float(length))
                 else:
                     self.note(f"{self.source.path}: {self.p.wavelength_key} is {length:g} m, and not used")
         return found
@@ -113,7 +113,7 @@ class Diproi(FileScan):
             dark = mean_frame(p.dark_files, p.dark_key or p.key, "Dark*")
         elif p.dark_value is not None:
             dark = np.full(self.source.shape[1:], p.dark_value)
-        return found if dark is None else with_dark(found, dark)
+        return found if dark is None else (found or Corrections()).with_dark(dark)
 
     def named(self, name, dims=None):
         group = getattr(self.p, name)
@@ -136,59 +136,3 @@ class Diproi(FileScan):
         if lost and self.p.bad_frames == "raise":
             raise SourceError(f"{lost[0][1]}. Frame {lost[0][0].start} has no position therefore; set bad_frames and "
                               f"positions.mismatch to 'drop' to prepare the others")
-
-
-# --- an HDF5 file for each frame --------------------------------------------------------------------
-
-def files_at(path, names="*", suffixes=(".h5", ".hdf5", ".hdf", ".nxs")):
-    """HDF5 files by what their names end with, in the order of the numbers in these: of a folder those whose names
-    match a pattern, else those that the path, as a pattern, matches, else the path itself."""
-    folder, names = (path, names) if path.is_dir() else (path.parent, path.name)
-    if not path.is_dir() and not any(c in path.name for c in "*?["):
-        return [path]
-    found = [file for file in folder.glob(names) if file.suffix.lower() in suffixes and not file.name.startswith(".")]
-    if not found:
-        raise SourceError(f"{path}: no HDF5 file {names} there ({', '.join(suffixes)}); expected a folder of them, a "
-                          f"pattern, or one file")
-    return sorted(found, key=lambda file: [int(part) if part.isdigit() else part
-                                           for part in re.split(r"([0-9]+)", file.name)])
-
-
-def one_frame_in_each(files, key):
-    """A stack of one frame, (h, w) or (1, h, w), from each file; one that is not there or damaged is missing."""
-    shapes, broken = {}, {}
-    for file in files:
-        try:
-            with reading(file, "a file with a frame") as opened:
-                dataset = dataset_in(opened, key)
-                if dataset.ndim not in (2, 3) or dataset.ndim == 3 and len(dataset) != 1:
-                    raise SourceError(f"{file}: {key} has shape {dataset.shape}; expected one frame, (h, w)")
-                shapes[file] = dataset.shape[-2:]
-        except SourceError as err:
-            broken[file] = str(err)
-    shape = next(iter(shapes.values()), (0, 0))
-    broken |= {file: f"{file}: {key} is a frame of {other} pixels, those before are of {shape}"
-               for file, other in shapes.items() if other != shape}
-    pieces = [Piece(file, key, start=number, count=1, shape=shape, missing=broken.get(file))
-              for number, file in enumerate(files)]
-    return Hdf5Stack.of_pieces(next(iter(shapes), files[0]), pieces, (len(files), *shape))
-
-
-def mean_frame(path, key, names="*"):
-    """The mean (h, w) of the frames in some files, or of those in one."""
-    files = files_at(path, names)
-    stack = one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key)
-    return sum(stack.read([number])[0].astype(float) for number in range(stack.shape[0])) / stack.shape[0]
-
-
-def with_dark(corrections, dark):
-    """Corrections, or None, with a dark field: (frame - dark) / (flat - dark)."""
-    corrections = corrections or Corrections()
-    if corrections.dark is not None:
-        raise ParameterError("darkfield and dark_files or dark_value were both given: leave out one of them")
-    if corrections.flat is None:
-        return corrections.also(dark=dark)
-    if np.shape(corrections.flat) != dark.shape:
-        raise SourceError(f"the flat field has shape {np.shape(corrections.flat)}, the dark frames {dark.shape}: "
-                          f"expected the same")
-    return corrections.also(dark=dark, flat=corrections.flat - dark)

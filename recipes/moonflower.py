@@ -3,8 +3,8 @@
 import numpy as np
 
 from ptyprep import Par, PtyScan
+from ptyprep.units import HC
 
-KEV_ANGSTROM = 12.398419843320026   # h c, exact since the SI of 2019
 DIAMETER = 0.4                      # of the probe, as a fraction of the window
 
 
@@ -58,7 +58,7 @@ class Moonflower(PtyScan):
         return int(self.p.detector or np.max(self.p.shape or 128))
 
     def _pixel(self):
-        wavelength = KEV_ANGSTROM * 1e-10 / self.p.energy
+        wavelength = HC * 1e-10 / self.p.energy
         return wavelength * self.p.distance / (self._side() * np.broadcast_to(self.p.psize, 2))
 
     def _steps(self):

@@ -9,9 +9,9 @@ import numpy as np
 
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
-from ptyprep.correct import believable
 from ptyprep.errors import ParameterError, PositionError, SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading, scalar
+from ptyprep.sources.gathered import Bursts, frames_of, in_order
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
 
 MOTORS = (("pseudo/y", "pseudo/x"), ("npoint_buff/y", "npoint_buff/x"), ("samy_buff", "samx_buff"), ("sy", "sx"),
           ("samy", "samx"))
@@ -273,79 +273,6 @@ class _Scan(NamedTuple):
     lines: bool
     motors: tuple
     burst: int
-
-
-class Bursts:
-    """A source's frames in bursts of so many, added up, or only the first of each. A pixel that is not to be believed
-    in one frame of a burst is marked in the sum."""
-    mask = saturation = grid = parts = None
-    threads = 1
-
-    def __init__(self, source, burst, *, first_only=False):
-        self._source, self._burst, self._first_only = source, burst, first_only
-        n, h, w = source.shape
-        self.path, self.files, self.notes, self.recorded = source.path, source.files, source.notes, source.recorded
-        self.shape, kind = (n // burst, h, w), source.dtype.kind
-        self.dtype = source.dtype if first_only or kind not in "iu" else np.dtype(f"{kind}8")
-        self.missing = [(range(frames.start // burst, (frames.stop - 1) // burst + 1), why)
-                        for frames, why in source.missing]
-
-    def read(self, indices, window=None):
-        """Frames by number; see `FrameSource.read`."""
-        self._source.threads = self.threads
-        h, w = window.shape if window else self.shape[1:]
-        out = np.empty((len(indices), h, w), self.dtype)
-        for place, index in enumerate(indices):     # all bursts at once might not fit into memory
-            start = int(index) * self._burst
-            frames = self._source.read(range(start, start + (1 if self._first_only else self._burst)), window)
-            frames.sum(axis=0, dtype=self.dtype, out=out[place])
-            if self.dtype.kind in "iu":
-                out[place][~believable(frames).all(axis=0)] = np.iinfo(self.dtype).max
-        return out
-
-    def progress(self):
-        return self.shape[0], True
-
-    def close(self):
-        self._source.close()
-
-    def road(self):
-        """How frames are read: a few words for a plan."""
-        return f"{self._source.road()}; bursts of {self._burst}"
-
-
-def frames_of(file, key, must=False):
-    """(pieces, shape (n, h, w)) of a dataset with frames; (why it is missing, None) unless it must be there."""
-    try:
-        dataset = dataset_in(file, key)
-        if dataset.ndim < 2 or dataset.dtype.kind not in "iuf" or not dataset.size:
-            raise SourceError(f"{dataset.file.filename}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; "
-                              f"expected frames (n, h, w)")
-        h, w = dataset.shape[-2:]
-        return pieces_of(dataset), (dataset.size // (h * w), h, w)
-    except SourceError as err:
-        if must:
-            raise
-        return str(err), None
-
-
-def in_order(parts, path):
-    """Datasets of frames one after the other: (pieces, frames in each, size of a frame). A missing one counts as many
-    frames as the largest.
-
-    parts : what `frames_of` gives for each; path : of the scan, for messages
-    """
-    there = [shape for _, shape in parts if shape]
-    if not there:
-        raise SourceError(f"{path}: none of its frames can be read; the first: {parts[0][0]}")
-    if odd := [shape for shape in there if shape[1:] != there[0][1:]]:
-        raise SourceError(f"{path}: frames of {there[0][1:]} and of {odd[0][1:]} pixels; expected the same")
-    counts = [shape[0] if shape else max(there)[0] for _, shape in parts]
-    pieces = []
-    for (some, shape), start, count in zip(parts, np.cumsum([0, *counts]).tolist(), counts):
-        pieces += ([replace(piece, start=start + piece.start) for piece in some] if shape else
-                   [Piece(path, "", start, count, missing=some)])
-    return pieces, counts, there[0][1:]
 
 
 def _of_files(files):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from ptyprep_recipes.nanomax import Bursts, frames_of, in_order
 
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.sources.gathered import Bursts, frames_of, in_order
 from ptyprep.sources.hdf5 import Hdf5Stack, read_numbers, reading, text_attribute
 
 NUMBER = r"([-+.\deE]+)"

@@ -2,12 +2,12 @@
 import re
 from pathlib import Path
 
-from ptyprep_recipes.diproi import KEV_METRE, files_at, mean_frame, one_frame_in_each, with_dark
-
 from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
+from ptyprep.units import photon_energy
 
 
 class Ucl(FileScan):
@@ -56,7 +56,7 @@ class Ucl(FileScan):
         found, length = dict(super().load_geometry()), self.p.wavelength
         if length is not None and self.p.given("energy"):
             raise ParameterError("energy and wavelength were both given: leave out one of them")
-        return found if length is None else {**found, "energy": KEV_METRE / length}
+        return found if length is None else {**found, "energy": photon_energy(length)}
 
     def readings(self, path):
         p, given = self.p.positions, super().readings(path)
@@ -74,7 +74,9 @@ class Ucl(FileScan):
         found, p = super().load_corrections(), self.p
         if p.flat_files is not None:
             found = (found or Corrections()).also(flat=mean_frame(p.flat_files, p.key, "*.nxs"))
-        return found if p.dark_files is None else with_dark(found, mean_frame(p.dark_files, p.key, "*.nxs"))
+        if p.dark_files is not None:
+            found = (found or Corrections()).with_dark(mean_frame(p.dark_files, p.key, "*.nxs"))
+        return found
 
     def needs(self):
         return [(name, "wavelength='635 nm'" if name == "energy" else how) for name, how in super().needs()]

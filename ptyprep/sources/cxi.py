@@ -4,9 +4,8 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar
+from ptyprep.units import KEV, photon_energy
 
-HC = 1.98644586e-25         # J m
-KEV = 1.602176634e-16       # J
 LARGEST_ENERGY = 1e-12      # J, 6 MeV; a ring's energy stands in the same place in files that are half NeXus
 GOOD_BITS = 0x1000          # CXI: "pixel has signal" is no fault
 FRAMES = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data")
@@ -47,7 +46,7 @@ class CxiFile(Hdf5Stack):
             self.notes.append(f"source_1/energy = {joule:g} cannot be a photon's in joules and counts as not recorded")
             joule = 0
         if not joule > 0 and wavelength and wavelength[0] > 0:
-            joule = HC / wavelength[0]
+            joule = photon_energy(wavelength[0]) * KEV
         if joule > 0 and np.isfinite(joule):
             self.recorded["energy"] = joule / KEV
         distance = scalar(file, f"{detector}/distance")

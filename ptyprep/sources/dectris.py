@@ -14,12 +14,11 @@ import numpy as np
 from ptyprep import masks
 from ptyprep.errors import SourceError
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, pieces_of, read_dataset, reading, scalar
-from ptyprep.units import metres
+from ptyprep.units import metres, photon_energy
 
 DETECTOR = "entry/instrument/detector"
 SPECIFIC = f"{DETECTOR}/detectorSpecific"
 ELECTRON_DETECTORS = ("arina", "ela", "quadro", "singla")
-HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
 ELECTRON = 510.99895069     # keV, m c² (CODATA 2022)
 
 
@@ -157,7 +156,7 @@ class DectrisMaster(Hdf5Stack):
 
     def _energy_of(self, wavelength):
         """Energy [keV] of photons of a wavelength [m]; of electrons the kinetic one, from λ = h / p."""
-        pc = HC / (wavelength * 1e10)
+        pc = photon_energy(wavelength)
         return float(np.hypot(pc, ELECTRON) - ELECTRON) if self.electrons else pc
 
     def _record(self, name, *values):

@@ -9,10 +9,10 @@ import numpy as np
 from ptyprep.buffers import empty
 from ptyprep.errors import SourceError
 from ptyprep.threads import in_threads
+from ptyprep.units import photon_energy
 
 SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe", ".h5")[:-1]
 BLOCK = 8                       # images that a thread reads together
-HC = 12.398419843320026         # keV angstrom, exact (SI 2019)
 NUMBER = r"([-+\d.eE]+)"
 
 
@@ -133,7 +133,7 @@ class ImageFiles:
         told = {name: tuple(map(float, match.groups())) for name, match in found.items() if match}
         told = {name: values for name, values in told.items() if np.isfinite(values).all() and min(values) > 0}
         if "energy" in told:
-            self.recorded["energy"] = HC / told["energy"][0]
+            self.recorded["energy"] = photon_energy(told["energy"][0] * 1e-10)
         if "distance" in told:
             self.recorded["distance"] = told["distance"][0]
         for name in ("psize", "center"):

@@ -14,9 +14,8 @@ from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import of_nexus
 from ptyprep.reading import read
 from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar, text_attribute
-from ptyprep.units import metres
+from ptyprep.units import metres, photon_energy
 
-HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
 PIXELS = ("", "pixel", "pixels", "px")
 DEEP = 8                    # groups in groups that are looked through
 SLOW, FAST = (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)     # of a detector that says nothing: y up, x left seen downstream
@@ -152,7 +151,7 @@ class NexusFile(Hdf5Stack):
         factor = metres(units or "angstrom")
         if factor is None:
             self.notes.append(f"{group.name}/{name} in {units!r}, no unit of length, counts as not recorded")
-        return None if factor is None else HC / (value * factor * 1e10)
+        return None if factor is None else photon_energy(value * factor)
 
     def _energy(self, group, name, value, units):
         if not units:

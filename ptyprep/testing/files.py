@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep.sources.dectris import HC
+from ptyprep.units import HC, KEV
 
 
 def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression="bslz4", energy=None, distance=None,
@@ -93,7 +93,7 @@ def write_cxi(path, frames, translation, *, energy, distance, psize, mask=None, 
             detector["mask"] = np.asarray(mask, np.uint32)
         if basis is not None:
             detector["basis_vectors"] = (np.asarray(basis, float) * np.asarray(psize)[:, None]).T
-        file["entry_1/instrument_1/source_1/energy"] = energy * 1.602176634e-16
+        file["entry_1/instrument_1/source_1/energy"] = energy * KEV
         file["entry_1/sample_1/geometry_1/translation"] = np.asarray(translation, float)
         data = file.create_group("entry_1/data_1")
         data["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")

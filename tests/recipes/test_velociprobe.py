@@ -36,7 +36,7 @@ READINGS = [(0, 99, 99), (1, 10, 1), (1, 11, 2), (1, 12, 2), (1, 20, 4), (2, 30,
 def test_readings_of_a_trigger_are_reduced(written, reduce, y, x):
     found, scan = placed(written(READINGS, **{"positions.trigger_reduce": reduce}))
     assert np.allclose(found, [[y, x], [-5, 30], [-6.5, 42], [-8, 50]])
-    assert any("1 readings of triggers before 1 are left out" in note for note in scan.notes)
+    assert any("triggers before 1 that are left out: 1" in note for note in scan.notes)
     assert any("no rotation chi" in note for note in scan.notes)
 
 

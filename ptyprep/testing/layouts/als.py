@@ -2,7 +2,7 @@
 import h5py
 import numpy as np
 
-JOULE = 1.602176634e-16     # of a keV
+from ptyprep.units import KEV
 
 
 def preprocessed(folder, scan):
@@ -17,7 +17,7 @@ def preprocessed(folder, scan):
         detector["y_pixel_size"], detector["x_pixel_size"] = scan.psize
         detector["mask"] = np.where(scan.good, 0, 8).astype("u4")
         detector["probe_mask"] = np.zeros(scan.good.shape, bool)        # no mask of pixels
-        file["entry_1/instrument_1/source_1/energy"] = scan.energy * JOULE
+        file["entry_1/instrument_1/source_1/energy"] = scan.energy * KEV
         y, x = scan.positions.T
         file["entry_1/sample_1/geometry_1/translation"] = np.column_stack([x, y, 0 * x])
         file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
