@@ -65,6 +65,11 @@ def fingerprint(scan, before=None):
     told = {f"parameter {k}": digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
     told |= {"recipe": scan.recipe_name, "save": scan.save_mode, "mask": digest(scan.good)}
     told |= {f"plan {name}": str(value) for name, value in vars(scan.plan).items()}
+    if scan.corrections is not None:
+        parts = vars(scan.corrections).items()
+        told |= {f"correction {name}": _field(part) for name, part in parts if part is not None}
+    if scan.selection.points is not None and not scan.growing:
+        told["scan points"] = digest(scan.selection.points)
     if scan.finds_center:
         told[CENTER] = json.dumps(scan.plan.center)
     if scan.growing:
@@ -82,6 +87,15 @@ def fingerprint(scan, before=None):
     if grown:
         told[LIVE] = before[LIVE]
     return told
+
+
+def _field(part):
+    """A text that differs where a correction does; of frames in files by these files."""
+    files = getattr(part, "files", None)
+    if files is None:
+        return digest(part)
+    stats = [(file, Path(file).stat()) for file in files]
+    return ", ".join(f"{file}: {stat.st_size} bytes of {time.ctime(stat.st_mtime)}" for file, stat in stats)
 
 
 def _first_number(text):

@@ -5,7 +5,7 @@ import pytest
 
 from ptyprep import recipe
 from ptyprep.correct import photon_energy_of_electrons
-from ptyprep.errors import FrameError, ParameterError, PositionError, SourceError
+from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, SourceError
 from ptyprep.masks import REASONS
 from ptyprep.testing import read_ptyd, run_on_ranks
 
@@ -487,3 +487,33 @@ def test_three_ranks_make_of_it_what_one_does(tmp_path):
         assert a["info/report/normalisation/outliers"][()].tolist() == [3]
         assert a["info/normalisation/key"][()] == b"i0"     # the parameters are still there
         assert a["info/report/positions/frames_without_position"][()].tolist() == [4]
+
+
+@pytest.mark.parametrize("changed", ["dark", "flux", "filter", "mask of each frame"])
+def test_a_run_is_not_gone_on_with_when_a_correction_changed(tmp_path, changed):
+    def scan(**pars):
+        datasets = {"frames": FRAMES, "dark": DARK + (changed == "dark" and pars.get("resume", False)),
+                    "i0": np.where(np.arange(N) == (3 if changed == "flux" and "resume" in pars else 99), 5.0, 4.0),
+                    "filter": np.arange(N) != (3 if changed == "filter" and "resume" in pars else 4)}
+        with h5py.File(tmp_path / "beside.h5", "w") as file:
+            for name, values in datasets.items():
+                file[name] = values
+        if "resume" not in pars or changed == "mask of each frame":
+            with h5py.File(tmp_path / "masks.h5", "w") as file:
+                file["mask"] = np.ones((N + 0, H, W), "u1") if "resume" not in pars else np.ones((N, H, W), "u2")
+        beside = str(tmp_path / "beside.h5")
+        if "resume" not in pars:
+            scan_of(tmp_path)
+        return recipe("hdf5")({
+            "intensities.file": tmp_path / "scan.h5", "intensities.key": "frames", "positions.slow_key": "slow",
+            "positions.fast_key": "fast", "darkfield.file": beside, "darkfield.key": "dark", "framefilter.file": beside,
+            "normalisation.file": beside, "normalisation.key": "i0", "framefilter.key": "filter",
+            "mask.file": tmp_path / "masks.h5", "dfile": tmp_path / "s.ptyd", **GEOMETRY, **pars}).initialize()
+
+    for batch in scan().batches(5):
+        assert len(batch)
+        break
+    word = {"dark": "correction dark", "flux": "correction monitor", "filter": "scan points",
+            "mask of each frame": "correction mask"}[changed]
+    with pytest.raises(OutputError, match=f"cannot be resumed.*{word}"):
+        scan(resume=True)

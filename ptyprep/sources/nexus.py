@@ -13,6 +13,7 @@ import numpy as np
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import of_nexus
 from ptyprep.reading import read
+from ptyprep.sources.dectris import DectrisMaster
 from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar, text_attribute
 from ptyprep.units import metres, photon_energy
 
@@ -43,10 +44,14 @@ class NexusFile(Hdf5Stack):
 
     def __init__(self, path, key=None, entry=None):
         self.path, self.recorded, self.notes = Path(path), {}, []
+        linked = key is None and DectrisMaster.understands(path)       # data_000001 and so on, without a signal
+        if linked:
+            vars(self).update(vars(DectrisMaster(path)))
         with reading(path, "a NeXus file") as file:
             at = self._entry(file, entry)
-            self.entry, self.key = at.name, key or self._frames(at)
-            self._set_pieces(file, self.key)
+            self.entry, self.key = at.name, self.pieces[0].key if linked else key or self._frames(at)
+            if not linked:
+                self._set_pieces(file, self.key)
             detector = self._detector(at)
             self.slow, self.fast = (self._direction(detector, name, usual) for name, usual in
                                     (("slow", SLOW), ("fast", FAST)))

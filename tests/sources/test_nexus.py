@@ -6,6 +6,7 @@ import pytest
 from ptyprep import recipe
 from ptyprep.errors import SourceError
 from ptyprep.sources import NexusFile, layout_of
+from ptyprep.testing import write_dectris
 
 ROWS, COLS, H, W = 3, 4, 6, 8
 RNG = np.random.default_rng(3)
@@ -246,3 +247,23 @@ def test_a_mask_that_is_elsewhere_is_told_and_missing_frames_are_no_zeros(tmp_pa
     with pytest.raises(SourceError, match="s_000002.h5"):
         source.read([6])
     assert any("pixel_mask leads nowhere" in note for note in source.notes)
+
+
+def test_a_master_with_links_to_data_files_and_the_sample_s_translations(tmp_path):
+    flat, bits = FRAMES.reshape(-1, H, W).astype("u4"), np.zeros((H, W), "u4")
+    bits[1, 2] = 1 << 31
+    write_dectris(tmp_path / "s_master.h5", flat, frames_per_file=5, energy=10, distance=1.5, psize=(55e-6, 75e-6),
+                  center=(2.75, 4.25), pixel_mask=bits)
+    with h5py.File(tmp_path / "s_master.h5", "a") as file:
+        for name, kind in {"entry": "NXentry", "entry/data": "NXdata", "entry/instrument": "NXinstrument",
+                           "entry/instrument/detector": "NXdetector", "entry/instrument/beam": "NXbeam",
+                           "entry/sample": "NXsample", "entry/sample/transformations": "NXtransformations"}.items():
+            group(file, name, kind)
+        for name, values, vector in zip("yx", MESH.T * 1e3, ((0, 1, 0), (1, 0, 0))):
+            put(file, f"entry/sample/transformations/{name}", values, units="mm", vector=vector,
+                transformation_type="translation")
+    scan = recipe("nexus")(file=tmp_path / "s_master.h5").initialize()
+    batch = next(scan.batches(100))
+    assert np.array_equal(batch.data, flat) and np.allclose(batch.position, MESH)
+    assert scan.meta.energy == pytest.approx(10) and np.allclose(scan.meta.psize, (55e-6, 75e-6))
+    assert scan.plan.center == (2.75, 4.25) and not scan.good[1, 2]

@@ -1,4 +1,4 @@
-"""A tiny scan in the layout of every beamline's recipe: to see a layout, and to test a recipe on it.
+"""A tiny scan in the layout of every recipe that reads files: to see a layout, and to test a recipe on it.
 
 The module with the recipe's name writes it. Each of its public functions is one form of the layout,
 `write(folder, scan)`: it writes a `Tiny` into an empty folder and returns (parameters with which the recipe reads it,
