@@ -321,7 +321,7 @@ class FileScan(PtyScan):
     def _complain(self, what):
         """Stop because of positions that do not match, or only say so, as `positions.mismatch` has it."""
         if self.p.positions.mismatch == "raise":
-            raise PositionError(f"{self._where()}{what}. Set positions.mismatch to drop or interpolate to go on")
+            raise PositionError(f"{self.where}{what}. Set positions.mismatch to drop or interpolate to go on")
         self.note(what)
 
     def _as_many(self, found, frames, path):
@@ -477,7 +477,7 @@ class FileScan(PtyScan):
             if len(numbers):
                 said = f"monitor readings beyond {group.sigma:g} sigma, or not above 0: frames {_listed(numbers)}"
                 if group.outliers == "raise" or group.outliers == "normalise" and len(useless):
-                    raise SourceError(f"{self._where()}{said}. "
+                    raise SourceError(f"{self.where}{said}. "
                                       + (f"By those of {_listed(useless)} nothing can be divided. " if len(useless)
                                          else "") + "Set normalisation.outliers to mask or drop")
                 self.note(f"{said}; normalisation.outliers={group.outliers!r}")

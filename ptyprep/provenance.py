@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 
 from ptyprep.frame import orientation_flags
-from ptyprep.masks import REASONS
+from ptyprep.masks import REASONS, as_text
 
 NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
                 "max_frames"}       # change no frame
-LIVE, CENTER = "frames still came", "centre found"
+LIVE, CENTER, BAD_PIXELS = "frames still came", "centre found", "bad pixels found"
 
 
 def info(scan):
@@ -72,6 +72,8 @@ def fingerprint(scan, before=None):
         told["scan points"] = digest(scan.selection.points)
     if scan.finds_center:
         told[CENTER] = json.dumps(scan.plan.center)
+    if scan.found_bad is not None:
+        told[BAD_PIXELS] = json.dumps(list(map(as_text, scan.found_bad)))
     if scan.growing:
         told[LIVE] = "yes"
     if scan.positions is not None:

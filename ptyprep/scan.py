@@ -2,7 +2,6 @@
 
 The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made once), the result is `scan.meta`.
 """
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import faces, provenance, share
+from ptyprep import faces, provenance, sample, share
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
-from ptyprep.center import find_center
 from ptyprep.codec import Encoder
-from ptyprep.correct import find_bad_pixels, photon_energy_of_electrons
+from ptyprep.correct import photon_energy_of_electrons
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
@@ -32,15 +30,14 @@ from ptyprep.threads import fair_share, processors
 
 log = logging.getLogger(__name__)
 
-SAMPLE, BLOCK = 64, 8       # frames that the centre is found from, and how many of them are added at a time
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
 PAUSE = 0.1                 # seconds between two looks for frames
 FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
-         "lost", "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta", "sink", "growing", "blanks",
-         "save_mode"}       # what a scan keeps, by name
+         "lost", "found_bad", "recorded_center", "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta",
+         "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -161,7 +158,7 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._ended, self._closed, self._recorded_center = False, False, None
+        self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
         self.growing = self.save_mode = None
         self.blanks, self._last = 0, (None, None)        # frames of weight 0 at the end; dtype and position before them
@@ -247,7 +244,7 @@ class PtyScan(Tree):
             self._before = self.comm.from_root(self._refuse_output)
         self.look()
         self._find_bad_pixels()
-        self.plan = self.plan_about(self._axis())
+        self.plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.lost = np.zeros(self.window.shape, bool)
         self.meta = self._make_meta()
@@ -436,6 +433,13 @@ class PtyScan(Tree):
                 raise RecipeError(f"{self.recipe_name}.check({frames}, {start}) returned {answer!r}; expected (scan "
                                   f"points that can be read, whether the scan ends there)") from None
 
+    def there(self, span):
+        """How many frames of a range of output places can be read now, from its start on without a gap. Called on all
+        ranks."""
+        raw = self.selection.extent(span)
+        there, _ = self.comm.from_root(self._ask, len(raw), raw.start)
+        return min(self.selection.reached(raw.start + there, span.start), len(span))
+
     def _still_coming(self):
         """Whether there may be more frames later than now."""
         p, count = self.p, self.selection.count
@@ -512,7 +516,7 @@ class PtyScan(Tree):
                               f"{', '.join(RECORDED)}")
         for key, value in geometry.items():
             self.p.record(key, value)
-        self._recorded_center = geometry.get("center")
+        self.recorded_center = geometry.get("center")
 
     def _load_positions(self):
         found, theory = self._shared(self.load_positions), self.p.positions_theory
@@ -540,7 +544,7 @@ class PtyScan(Tree):
         fewest = min(counts.values(), default=None)
         if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
             raise PositionError(
-                f"{self._where()}{counts['frames']} frames but {counts['positions']} positions: which belong together "
+                f"{self.where}{counts['frames']} frames but {counts['positions']} positions: which belong together "
                 f"cannot be told. "
                 + (f"Where the first {fewest} do, set num_frames={fewest}; else mend the positions" if fewest else
                    "Say where the positions are"))
@@ -557,7 +561,7 @@ class PtyScan(Tree):
         """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read."""
         if self.source is not None:
             return tuple(self.source.shape[-2:]), self.source.dtype
-        tries = 1 if self.p.bad_frames == "raise" else self.selection.count or SAMPLE
+        tries = 1 if self.p.bad_frames == "raise" else self.selection.count or sample.FRAMES
 
         def first():
             waiting = False
@@ -586,7 +590,7 @@ class PtyScan(Tree):
         if weight is None:
             return np.ones(self.raw_shape, bool)
         if np.shape(weight) != self.raw_shape:
-            raise FrameError(f"{self._where()}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
+            raise FrameError(f"{self.where}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
                              f"expected the same")
         good = np.asarray(weight) > 0
         known = getattr(self.source, "mask", None)
@@ -623,7 +627,7 @@ class PtyScan(Tree):
         """Name all that is missing, at once."""
         if needs := self.needs():
             names, examples = zip(*needs)
-            raise ParameterError(f"{self._where()}{', '.join(names)}: neither recorded nor given, and ptyprep does not "
+            raise ParameterError(f"{self.where}{', '.join(names)}: neither recorded nor given, and ptyprep does not "
                                  f"guess. Set {'; '.join(examples)}")
 
     def _refuse_missing(self):
@@ -636,7 +640,9 @@ class PtyScan(Tree):
                 raise SourceError(f"{reason}. {wanted} of the wanted frames are in it ({frames.start} to "
                                   f"{frames.stop - 1}); set bad_frames='drop' or 'mask' to prepare the others")
 
-    def _where(self):
+    @property
+    def where(self):
+        """The first raw file as a message begins, "path: "; empty without one."""
         files = getattr(self.source, "files", None)
         return f"{files[0]}: " if files else ""
 
@@ -652,56 +658,15 @@ class PtyScan(Tree):
                 raise FrameError(f"{err}. It is what the detector recorded: set center, or auto_center=True") from None
             raise
 
-    def _axis(self):
-        """The optical axis, given, recorded or found."""
-        if not self.finds_center:
-            return self.p.center
-        if provenance.CENTER in self._before:       # found from other frames it would be another
-            return tuple(json.loads(self._before[provenance.CENTER]))
-        seen = self._sample("auto_center")
-        center = self.comm.from_root(lambda: find_center(*seen))
-        recorded = self._recorded_center
-        self.note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
-            "" if recorded is None else f"; recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f}"))
-        return center
-
     def _find_bad_pixels(self):
         """Take out the pixels that a sample of frames shows to be hot or dead."""
-        group = self.p.bad_pixels
-        if not group.find:
-            return
-        seen = self._sample("bad_pixels.find", extremes=True)
-        hot, dead = self.comm.from_root(lambda: find_bad_pixels(*seen, hot=group.hot, dead=group.dead))
-        self.note(f"bad pixels found: {hot.sum()} hot, {dead.sum()} dead")
-        self.report["bad_pixels"] = {"hot": int(hot.sum()), "dead": int(dead.sum())}
-        self.reasons[hot] |= HOT
-        self.reasons[dead] |= DEAD
-        self.good = self.good & ~hot & ~dead
-
-    def _sample(self, what, extremes=False):
-        """`share.light` of corrected frames spread over the whole scan, on root; None on the others.
-
-        It is put together from blocks of a fixed number of frames, so that sums are the same on any number of ranks.
-        """
-        n = self.selection.count or SAMPLE
-        raw = self.selection.extent(range(n))
-        there, _ = self.comm.from_root(self._ask, len(raw), raw.start)
-        n = min(n, self.selection.reached(raw.start + there))
-        if n == 0:
-            raise SourceError(f"{self._where()}{what} looks at frames of the scan, and none is there yet: begin when "
-                              f"the scan has begun, or do without it (auto_center: set center)")
-        chosen = self.selection.raw(range(n))
-        points = [chosen[k] for k in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]
-        blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]
-        total = None
-        for start in range(0, len(blocks), self.comm.size):     # one block on each rank, put together in order on root
-            mine = blocks[start:start + self.comm.size][self.comm.rank:self.comm.rank + 1]
-            with self.comm.together(f"looking at frames for {what}"):
-                seen = [share.light(self, block, extremes) for block in mine]
-            rows = self.comm.rows_to_root(np.array(seen).reshape(-1, 4 if extremes else 2, *self.raw_shape))
-            for block in rows if self.comm.is_root else ():
-                total = block if total is None else share.join_light(total, block)
-        return total
+        if self.p.bad_pixels.find:
+            hot, dead = self.found_bad = sample.bad_pixels(self, self._before)
+            self.reasons[hot] |= HOT
+            self.reasons[dead] |= DEAD
+            self.good = self.good & ~hot & ~dead
+            self.report["bad_pixels"] = {"hot": int(hot.sum()), "dead": int(dead.sum())}
+            self.note(f"bad pixels found: {hot.sum()} hot, {dead.sum()} dead")
 
     def _make_meta(self):
         p, plan = self.p, self.plan
@@ -818,7 +783,7 @@ class PtyScan(Tree):
                 self.source.close()
         if self._kept == 0:
             why = f"; the first: {self.bad[0][1]}" if self.bad else ""
-            raise SourceError(f"{self._where()}not one frame could be prepared{why}")
+            raise SourceError(f"{self.where}not one frame could be prepared{why}")
         if self.bad:
             self.note(f"frames that could not be read: {len(self.bad)}; info/bad_frames lists them")
         if self._blind:

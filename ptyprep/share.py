@@ -155,26 +155,6 @@ def _reported(scan, bad):
     return tuple(zip(numbers(scan, [point for point, _ in bad]).tolist(), [reason for _, reason in bad]))
 
 
-def light(scan, points, extremes=False):
-    """(2, h, w): the good counts of these raw frames added up, and how often each pixel was good; with `extremes` two
-    more, the smallest and the largest good count, inf and -inf where none was."""
-    seen = np.zeros((4 if extremes else 2, *scan.raw_shape))
-    seen[2:3], seen[3:] = np.inf, -np.inf
-    rows = prepare(scan, points)
-    for frame, weight in zip(rows.data, rows.weight):
-        np.add(seen[0], frame, out=seen[0], where=weight)
-        seen[1] += weight
-        if extremes:
-            np.minimum(seen[2], frame, out=seen[2], where=weight)
-            np.maximum(seen[3], frame, out=seen[3], where=weight)
-    return seen
-
-
-def join_light(one, other):
-    """`light` of two lots of frames together."""
-    return np.concatenate([one[:2] + other[:2], np.minimum(one[2:3], other[2:3]), np.maximum(one[3:], other[3:])])
-
-
 def load(scan, points):
     """Raw scan points as `Loaded`, those that cannot be read as the parameter `bad_frames` says."""
     return _readable(scan, points, scan.load, scan.load, scan.raw_shape) if points else Loaded([], None)

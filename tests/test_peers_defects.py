@@ -136,7 +136,7 @@ def test_11_stored_indices_and_odd_chunks_of_a_ptyd_are_understood(tmp_path):
 
 
 def test_12_a_centre_of_zero_is_one_and_a_given_one_is_not_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("ptyprep.scan.find_center", lambda *seen: pytest.fail("nobody asked for it"))
+    monkeypatch.setattr("ptyprep.sample.find_center", lambda *seen: pytest.fail("nobody asked for it"))
     data, weight = prepared(scan_of(tmp_path, center=0, shape=4))
     assert np.array_equal(data[:, 2:, 2:], FRAMES[:, :2, :2]) and not weight[:, :2].any()
 
