@@ -6,15 +6,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.positions import read_table
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, reading, text_attribute
+from ptyprep.sources.hdf5 import dataset_in, datasets_in, is_hdf5, read_dataset, reading, text_attribute
+from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
-
-IMAGES = (".tif", ".tiff", ".edf", ".cbf", ".img")
 
 
 class Named(NamedTuple):
@@ -53,10 +51,10 @@ def read_array(path, key=None, *, parameter, dims=None):
     if is_hdf5(path):
         found = _from_hdf5(path, key, parameter, dims)
     elif path.suffix == ".npy":
-        found = Named(_npy(path), None, str(path))
+        found = Named(npy(path), None, str(path))
     elif path.suffix == ".mat":
         found = _from_matlab(path, key, parameter, dims)
-    elif path.suffix.lower() in IMAGES:
+    elif path.suffix.lower() in SUFFIXES:
         found = Named(_image(path), None, str(path))
     elif is_spec(path):
         found = _from_spec(path, key, parameter)
@@ -73,7 +71,7 @@ def columns_of(path):
     """({name: column}, {name: unit}) of a text table, or of a .npy array (n, columns), whose columns are numbers."""
     if Path(path).suffix != ".npy":
         return read_table(path)
-    array = _npy(Path(path))
+    array = npy(Path(path))
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise SourceError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers (n, 2), (y, x)")
     return {str(i): column for i, column in enumerate(array.T.astype(float))}, {}
@@ -81,13 +79,7 @@ def columns_of(path):
 
 def numbers_in(file, dims=None):
     """{name: shape} of the datasets of real numbers in an open HDF5 file that have so many dimensions, None: any."""
-    found = {}
-
-    def look(name, node):
-        if isinstance(node, h5py.Dataset) and (not dims or node.ndim in dims) and node.dtype.kind in "biuf":
-            found[f"/{name}"] = node.shape
-    file.visititems(look)
-    return found
+    return datasets_in(file, lambda node: (not dims or node.ndim in dims) and node.dtype.kind in "biuf")
 
 
 def _from_hdf5(path, key, parameter, dims):
@@ -160,20 +152,16 @@ def _from_table(path, key, parameter):
 
 
 def _image(path):
-    try:
-        import fabio
-    except ImportError as err:
-        raise SourceError(f"{path}: an image needs fabio; pip install 'ptyprep[images]'") from err
-    try:
-        with fabio.open(str(path)) as image:
-            return np.array(image.data)
-    except Exception as err:    # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
-        raise SourceError(f"{path}: cannot be read as an image ({type(err).__name__}: {err})") from err
+    """The image in a file (h, w), or the images (n, h, w)."""
+    images = ImageFiles(path)
+    frames = images.read(range(images.shape[0]))
+    return frames[0] if len(frames) == 1 else frames
 
 
-def _npy(path):
+def npy(path, mmap_mode=None):
+    """The array of a .npy file; `mmap_mode` as of `numpy.load`. Raises SourceError."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as err:
         raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
 

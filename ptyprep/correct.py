@@ -31,6 +31,34 @@ def believable(frames, saturation=None, out=None):
     return good
 
 
+def good_by_value(mask, bad_bits=None):
+    """Which pixels are good by the values of a mask, bool of its shape. What is no number is bad.
+
+    bad_bits : bits that make a pixel bad, -1 for any; None: what is not 0 is good
+
+    >>> good_by_value(np.array([0, 1, 2, 3]), 2).tolist()
+    [True, True, False, False]
+    """
+    mask = np.asarray(mask)
+    if mask.dtype.kind == "f":
+        known = np.isfinite(mask)
+        mask = np.where(known, mask, 0)
+    else:
+        known = True
+    return known & (mask != 0 if bad_bits is None else mask == 0 if bad_bits == -1 else
+                    (mask.astype(np.int64) & bad_bits) == 0)
+
+
+def average(frames):
+    """The average (h, w) float64 of the believable counts of some frames (h, w), one after the other; NaN where there
+    is none."""
+    total = counted = 0
+    for frame in frames:
+        good = believable(frame[None])[0]
+        total, counted = total + np.where(good, frame, 0).astype(float), counted + good
+    return np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
+
+
 @dataclass(frozen=True)
 class Corrections:
     """What is done to raw counts before a recipe's own `correct`: (counts - dark) / flat / monitor.
@@ -96,8 +124,7 @@ class Corrections:
         points : the raw scan points that they are
         """
         if self.mask is not None:
-            some = np.asarray(self.mask.read(points, window))
-            good &= some != 0 if self.bad_bits is None else (some.astype(np.int64) & self.bad_bits) == 0
+            good &= good_by_value(self.mask.read(points, window), self.bad_bits)
         if self.blank is not None:
             good[self.blank[points]] = False
         if not self.changes_counts:
@@ -143,19 +170,20 @@ class Corrections:
 def _field(field, points, window):
     if isinstance(field, np.ndarray):
         return window.cut(field)
-    return np.asarray(field.read(points, window), float)
+    frames = field.read(points, window)
+    return np.where(believable(frames), frames, np.nan)
 
 
 def relative_flux(readings, sigma=3.0):
     """(relative, outliers) of a monitor's readings (n,).
 
     relative : readings divided by the mean of those that are no outliers, (n,) float64
-    outliers : bool (n,), readings that are not finite, not above 0, or further from the mean of the finite ones above
-        0 than `sigma` of their standard deviations
+    outliers : bool (n,), readings that are not finite, not above 0, or further from the mean than `sigma` standard
+        deviations; both are those of the others, so that a large outlier hides no small one (iterated clipping)
 
     Raises SourceError where no reading is left.
 
-    >>> relative, odd = relative_flux([2.0, 2.0, 2.0, 2.0, 1.0, 0.0], sigma=1.9)
+    >>> relative, odd = relative_flux([2.0, 2.0, 2.0, 2.0, 1.0, 0.0], sigma=1.5)
     >>> relative.tolist(), np.flatnonzero(odd).tolist()
     ([1.0, 1.0, 1.0, 1.0, 0.5, 0.0], [4, 5])
     """
@@ -164,11 +192,14 @@ def relative_flux(readings, sigma=3.0):
         usable = np.isfinite(readings) & (readings > 0)
     if not usable.any():
         raise SourceError(f"none of the {len(readings)} readings of the monitor is a finite number above 0")
-    mean, spread = readings[usable].mean(), readings[usable].std()
-    outliers = ~usable
-    outliers[usable] = abs(readings[usable] - mean) > sigma * spread
-    if outliers.all():
-        raise SourceError(f"every reading of the monitor is further than {sigma:g} standard deviations from the mean")
+    outliers, before = ~usable, None
+    while before is None or (outliers != before).any():
+        before, mean, spread = outliers, readings[~outliers].mean(), readings[~outliers].std()
+        outliers = ~usable | (abs(np.where(usable, readings, mean) - mean) > sigma * spread + 1e-9 * mean)
+        if outliers.all():
+            raise SourceError(f"every reading of the monitor is further than {sigma:g} standard deviations from the "
+                              f"mean")
+        outliers |= before          # once out, always out: it ends
     return readings / readings[~outliers].mean(), outliers
 
 

@@ -89,7 +89,11 @@ class FramePlan:
             raise FrameError(f"center={center} (row, col) lies outside the raw frame of {raw} pixels: expected "
                              f"rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}")
         transpose, flipud, fliplr = orientation_flags(orientation)
-        return cls(raw, region, center, transpose, flipud, fliplr, rebin, mean)
+        plan = cls(raw, region, center, transpose, flipud, fliplr, rebin, mean)
+        if any(lo >= n or lo + size <= 0 for lo, size, n in zip(plan._starts, region, raw)):
+            raise FrameError(f"center={center} and shape={region}: not one pixel of the raw frame of {raw} pixels lies "
+                             f"in this region")
+        return plan
 
     @property
     def shape(self):

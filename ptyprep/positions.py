@@ -1,4 +1,5 @@
 """Scan positions: from motor readings to one (y, x) in metres for each frame."""
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,17 @@ def count_positions(slow, fast, frames):
     return raster if one_way or frames == raster else readings
 
 
+def axis_of(name):
+    """Whether the name of a motor or column says that it is "y" or "x"; else None.
+
+    >>> [axis_of(name) for name in ("sample_y", "samx", "stage_x_set", "x_mm", "theta", "xy")]
+    ['y', 'x', 'x', 'x', None, None]
+    """
+    words = re.split(r"[\W_\d]+", name.lower())
+    found = {word[-1] for word in words if word and word[-1] in "xy" and word != "xy"}
+    return found.pop() if len(found) == 1 else None
+
+
 def unit_in_metres(unit):
     """How many metres a unit of length is.
 
@@ -106,7 +118,7 @@ def read_table(path):
         raise PositionError(f"{path}: no numbers in it; expected a table with a line for each frame")
     columns, units = {}, {}
     for i, title in enumerate(_header(headers, len(rows[0]))):
-        name, _, unit = title.partition("[")
+        name, unit = _name_and_unit(title)
         cells = [row[i] for row in rows]
         if not all(map(_number, cells)):
             odd = next(c for c in cells if not _number(c))
@@ -115,16 +127,25 @@ def read_table(path):
             continue
         columns[name.strip()] = np.array(cells, float)
         if unit:
-            units[name.strip()] = unit.rstrip("] ")
+            units[name.strip()] = unit
     return columns, units
+
+
+def _name_and_unit(title):
+    """A column's name, and its unit or None: "y [um]", "y(um)" or "y_um"."""
+    if match := re.fullmatch(r"(.*?)\s*[\[(]([^\])]*)[\])]?\s*", title):
+        return match[1], match[2].strip() or None
+    name, _, unit = title.rpartition("_")
+    return (title, unit) if name and unit in ("mm", "um", "nm", "micron", "microns", "pm") else (title, None)
 
 
 def _header(headers, width):
     """The words that most likely name `width` columns."""
     def likely(number):
         plain, cells = headers[number]
-        names = {cell.partition("[")[0].strip().lower() for cell in cells}
-        return any(set(axes) <= names for axes in AXES), any("[" in cell for cell in cells), plain, number
+        named = [_name_and_unit(cell) for cell in cells]
+        names = {name.strip().lower() for name, _ in named}
+        return any(set(axes) <= names for axes in AXES), any(unit for _, unit in named), plain, number
     fitting = [number for number, (_, cells) in enumerate(headers) if len(cells) == width]
     return headers[max(fitting, key=likely)][1] if fitting else [str(i) for i in range(width)]
 
@@ -133,7 +154,7 @@ def _cells(line):
     """`y [um], x [um]` and `y[um]  x[um]` both are two cells."""
     if "," in line or ";" in line:
         return [c.strip() for c in line.replace(";", ",").split(",") if c.strip()]
-    return line.replace(" [", "[").split()
+    return line.replace(" [", "[").replace(" (", "(").split()
 
 
 def _number(cell):
@@ -264,12 +285,12 @@ def checked(positions, what="positions"):
     return array.reshape(-1, 2).astype(float)
 
 
-def refuse_unknown(positions, points=None, what="positions"):
+def refuse_unknown(positions, points=None, what="positions", hint=""):
     """Raise PositionError where a position (n, 2) is no number; of some scan points only, or of all."""
     wanted = positions if points is None else positions[points]
     bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
     if len(bad):
         at = bad[0] if points is None else points[bad[0]]
         raise PositionError(f"{what}: {len(bad)} of {len(wanted)} are not finite, the first at scan point {at}: "
-                            f"{positions[at]}")
+                            f"{positions[at]}{hint}")
     return positions

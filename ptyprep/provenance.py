@@ -30,7 +30,7 @@ def info(scan):
         for group in groups:
             at = at.setdefault(group, {})
         at[leaf] = value
-    files = [(f, f.stat()) for f in map(Path, getattr(scan.source, "files", ()))]
+    files = [(f, f.stat()) for f in _files_read(scan)]
     return {**tree,
             "recipe": scan.recipe_name,
             "axis": plan.axis,
@@ -49,6 +49,12 @@ def info(scan):
             "versions": {"ptyprep": _version(), "numpy": np.__version__, "h5py": h5py.__version__,
                          "hdf5": h5py.version.hdf5_version, "python": platform.python_version()},
             "run": {"ranks": scan.comm.size, "threads": scan.threads, "host": platform.node(), "time": time.asctime()}}
+
+
+def _files_read(scan):
+    """The raw files, and those beside them that parameters name."""
+    named = [value for name, value in scan.p.flat().items() if isinstance(value, Path) and name != "dfile"]
+    return [file for file in dict.fromkeys([*map(Path, getattr(scan.source, "files", ())), *named]) if file.is_file()]
 
 
 def _version():
@@ -97,7 +103,7 @@ def _field(part):
     if files is None:
         return digest(part)
     stats = [(file, Path(file).stat()) for file in files]
-    return ", ".join(f"{file}: {stat.st_size} bytes of {time.ctime(stat.st_mtime)}" for file, stat in stats)
+    return ", ".join(f"{file}: {stat.st_size} bytes of {stat.st_mtime_ns} ns" for file, stat in stats)
 
 
 def _first_number(text):

@@ -162,6 +162,11 @@ def _file(value, kinds):
     path = Path(value).expanduser()
     if Array not in kinds:
         return path
+    if not path.exists() and re.fullmatch(r"[\[(]?[-+.\deE,\s]+[\])]?", str(value)):
+        try:
+            return np.array([float(part) for part in str(value).strip("[]() ").split(",")])
+        except ValueError:
+            pass
     try:
         return np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
     except (OSError, ValueError) as err:
@@ -180,7 +185,11 @@ def _text(text, kinds, choices, number):
         inside = text.strip()
         if inside[:1] + inside[-1:] in ("()", "[]"):        # as messages and Python show it
             inside = inside[1:-1]
-        values = _sequence([part.strip() for part in inside.split(",")] if word else [], kinds, choices, number)
+        parts = [part.strip() for part in inside.split(",")] if word else []
+        last = _QUANTITY.fullmatch(parts[-1]) if len(parts) > 1 else None
+        if last and last[2] and all((m := _QUANTITY.fullmatch(part)) and not m[2] for part in parts[:-1]):
+            parts = [*(f"{part} {last[2]}" for part in parts[:-1]), parts[-1]]      # "1, 2 mm" is 1 mm and 2 mm
+        values = _sequence(parts, kinds, choices, number)
         if values is not None and not (free and any(isinstance(v, str) for v in values)):
             return values
     return number(text, free) if numeric else text

@@ -530,6 +530,8 @@ class PtyScan(Tree):
         spread = np.ptp(known, axis=0).max() if len(known) else 0
         if spread > FAR:
             self.note(f"the positions spread over {spread:g} m: are they in metres?")
+        if len(known) > 1 and spread == 0:
+            self.note(f"all {len(known)} positions are the same")
         return found
 
     def _select(self):
@@ -554,7 +556,8 @@ class PtyScan(Tree):
         if p.num_frames and selection.count < p.num_frames:
             self.note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
         if self.positions is not None:
-            refuse_unknown(self.positions, selection.raw(range(selection.count)))
+            hint = "; positions.mismatch says what to do without one" if "positions.mismatch" in p.flat() else ""
+            refuse_unknown(self.positions, selection.raw(range(selection.count)), hint=hint)
         return selection
 
     def _find_raw(self):
@@ -607,8 +610,9 @@ class PtyScan(Tree):
         if not callable(corrections) or not hasattr(corrections, "checked"):
             raise RecipeError(f"{self.recipe_name}.load_corrections() returned {type(corrections).__name__}; expected "
                               f"a Corrections, or None")
-        counts = {} if self.source is None else {"frames": self.source.shape[0]}
-        return corrections.checked(self.raw_shape, **counts)
+        count = self.source.shape[0] if self.source is not None else None if self.positions is None else \
+            len(self.positions)
+        return corrections.checked(self.raw_shape, count)
 
     def needs(self):
         """[(parameter, what to set)] without which this scan cannot be prepared: they are never invented."""
@@ -637,8 +641,9 @@ class PtyScan(Tree):
         for frames, reason in self.source.missing:
             wanted = self.selection.among(frames)
             if wanted:
-                raise SourceError(f"{reason}. {wanted} of the wanted frames are in it ({frames.start} to "
-                                  f"{frames.stop - 1}); set bad_frames='drop' or 'mask' to prepare the others")
+                raise SourceError(f"{reason}. Frames that are missing for it: {wanted} ({frames.start} to "
+                                  f"{frames.stop - 1}, counted from 0); set bad_frames='drop' or 'mask' to prepare the "
+                                  f"others")
 
     @property
     def where(self):
@@ -692,6 +697,9 @@ class PtyScan(Tree):
         if top or bottom or left or right:
             self.note(f"the region reaches beyond the frame by {top} rows above, {bottom} below, {left} columns left, "
                        f"{right} right: weight 0 there")
+        masked = 1 - self.plan.window.cut(self.good).mean()
+        if masked > 0.5:
+            self.note(f"{masked:.1%} of the region is masked: is a mask the wrong way round?")
         if self.p.dfile is not None and len(set(self.plan.shape)) > 1:
             self.note(f"prepared frames of {self.plan.shape[0]} x {self.plan.shape[1]} pixels are not square: PtyPy "
                        f"reads them as {min(self.plan.shape)} x {min(self.plan.shape)}")
@@ -711,6 +719,12 @@ class PtyScan(Tree):
         stop = start + frames if count is None else min(start + frames, count)
         raw = self.selection.extent(range(start, stop))
         there, end = self.comm.from_root(self._ask, len(raw), raw.start)
+        if end and self.selection.points is not None:
+            self._leave_out(raw.start + there)
+            count = self.selection.count
+            stop = min(stop, count)
+            if start >= count:
+                return EOS
         ready = min(self.selection.reached(raw.start + there, start), stop - start)
         last = bool(end) or count is not None and start + ready >= count
         enough = frames if self.sink is not None else min(frames, self.p.min_frames)
@@ -720,6 +734,15 @@ class PtyScan(Tree):
         if ready < enough and not last:
             return WAIT
         return range(start, start + ready)
+
+    def _leave_out(self, end):
+        """Listed scan points that never came, because the scan ended before `end`."""
+        never = self.selection.points[self._taken:][self.selection.points[self._taken:] >= end]
+        if len(never):
+            new = [(int(point), f"the scan ended after {end} frames") for point in np.unique(never)]
+            self.bad += new
+            self._unsaved += new
+            self.selection = self.selection.without(never)
 
     def _batch(self, span, keep):
         """Load, correct and cut this rank's share of a span, and number what came of it."""

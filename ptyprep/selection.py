@@ -63,6 +63,11 @@ class Selection:
             return self.points[span.start:span.stop].tolist()
         return range(self.first + span.start * self.step, self.first + span.stop * self.step, self.step)
 
+    def without(self, points):
+        """The same list without some scan points."""
+        kept = self.points[~np.isin(self.points, points)]
+        return Selection(count=len(kept), points=kept)
+
     def extent(self, span):
         """The smallest range of raw scan points that holds those of a range of output places, which is not empty."""
         raw = self.raw(span)

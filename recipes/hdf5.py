@@ -32,4 +32,5 @@ class Hdf5(FileScan):
 
     def inner(self, values, fits):
         outer, size = self.p.outer_index, self.source.outer_size
-        return values if outer is None or fits(values.shape) or values.shape[:1] != (size,) else values[outer]
+        there = outer is not None and values.shape[:1] == (size,) and not fits(values.shape) and fits(values.shape[1:])
+        return values[outer] if there else values

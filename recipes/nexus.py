@@ -1,11 +1,11 @@
 """NeXus files: frames, positions, geometry and mask by what their classes and attributes say."""
-import re
 from pathlib import Path
 
 import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError
+from ptyprep.positions import axis_of
 from ptyprep.sources import NexusFile
 
 
@@ -33,10 +33,16 @@ class Nexus(FileScan):
             return given
         moved = [(axis, axis.values * self.metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
         if all(axis.vector for axis in axes):
+            vectors = [np.array(axis.vector) / np.linalg.norm(axis.vector) for axis in axes]
+            alike = [(a.name, b.name) for i, a in enumerate(axes) for j, b in enumerate(axes[:i])
+                     if abs(vectors[i] @ vectors[j]) > 0.9]
+            if alike:
+                raise PositionError(f"{path}: {' and '.join(alike[0])} move along the same direction: do they add up, "
+                                    f"or measure the same? Set positions.slow_key and positions.fast_key")
             y, x = (-sum(values * np.dot(axis.vector, along) / np.linalg.norm(axis.vector) for axis, values in moved)
                     for along in (self.source.slow, self.source.fast))
             return y, x
-        named = {letter: [values for axis, values in moved if _letter(axis.name) == letter] for letter in "yx"}
+        named = {letter: [values for axis, values in moved if axis_of(axis.name) == letter] for letter in "yx"}
         if [len(found) for found in named.values()] == [1, 1]:
             return named["y"][0], named["x"][0]
         names = ", ".join(axis.name for axis in axes)
@@ -45,10 +51,3 @@ class Nexus(FileScan):
                                 f"positions.fast_key")
         self.note(f"{path}: axis {axes[0].name} is taken as y and {axes[1].name} as x")
         return moved[0][1], moved[1][1]
-
-
-def _letter(name):
-    """Whether the name of a motor says that it is x or y: "sample_y", "samx", "stage_x_set"; else None."""
-    words = re.split(r"[\W_\d]+", name.lower())
-    found = {word[-1] for word in words if word and word[-1] in "xy"}
-    return found.pop() if len(found) == 1 else None

@@ -321,9 +321,11 @@ def test_padding_goes_around_and_has_no_weight(tmp_path, padding, sides):
 
 
 def test_a_centre_in_the_padding_is_possible_and_one_beyond_is_not(tmp_path):
-    assert scan_of(tmp_path, padding=3, center=(-2, 4), shape=4).initialize().plan.padding[0] == (4, 0)
+    assert scan_of(tmp_path, padding=3, center=(-1, 4), shape=4).initialize().plan.padding[0] == (3, 0)
     with pytest.raises(FrameError, match="rows -3 to 8"):
         scan_of(tmp_path, padding=3, center=(-4, 4), shape=4).initialize()
+    with pytest.raises(FrameError, match="not one pixel of the raw frame"):
+        scan_of(tmp_path, padding=3, center=(-3, 4), shape=4).initialize()
 
 
 # --- an outer axis, and several files ------------------------------------------------------------------------
@@ -399,7 +401,7 @@ def test_frames_without_a_trigger(tmp_path, policy):
                    fast=FAST.ravel()[np.append(there, [there[3], 1])], datasets={"trigger": trigger},
                    **{"positions.trigger_key": "trigger", "positions.mismatch": policy})
     if policy == "raise":
-        with pytest.raises(PositionError, match="of frames that are not there: 40. Set positions.mismatch"):
+        with pytest.raises(PositionError, match="none for triggers 40. Set positions.trigger_start"):
             scan.initialize()
         return
     numbers = there if policy == "drop" else np.arange(1, N)
@@ -422,7 +424,7 @@ def test_positions_are_interpolated_to_the_times_of_frames(tmp_path, policy):
     scan = scan_of(tmp_path, slow=slow[back], fast=fast[back], datasets={"t": times[back], "ft": frame_times},
                    **{"positions.time_key": "t", "positions.frame_time_key": "ft", "positions.mismatch": policy})
     if policy == "raise":
-        with pytest.raises(PositionError, match="frames without a position: 19"):
+        with pytest.raises(PositionError, match="1 of 20 are not finite.*scan point 19.*positions.mismatch says"):
             scan.initialize()
         return
     at = np.array([2 * (t - 0.25) for t in frame_times[:19]], int)
@@ -446,7 +448,7 @@ def test_other_numbers_of_frames_and_positions(tmp_path):
 def test_a_reading_that_is_no_number_is_dropped_or_filled(tmp_path):
     slow = SLOW.ravel().copy()
     slow[4] = np.nan
-    with pytest.raises(PositionError, match="frames without a position: 4"):
+    with pytest.raises(PositionError, match="1 of 20 are not finite.*scan point 4.*positions.mismatch says"):
         scan_of(tmp_path, slow=slow, fast=FAST.ravel()).initialize()
     some = {"slow": slow, "fast": FAST.ravel()}
     holds(scan_of(tmp_path, **some, **{"positions.mismatch": "drop"}), np.delete(np.arange(N), 4))
@@ -517,3 +519,210 @@ def test_a_run_is_not_gone_on_with_when_a_correction_changed(tmp_path, changed):
             "mask of each frame": "correction mask"}[changed]
     with pytest.raises(OutputError, match=f"cannot be resumed.*{word}"):
         scan(resume=True)
+
+
+# --- what a review and first users found ----------------------------------------------------------------------
+
+def test_a_selection_holds_where_frames_and_positions_are_not_as_many(tmp_path):
+    more = {"slow": np.append(SLOW, [0, 0]), "fast": np.append(FAST, [0, 0])}
+    wanted = np.arange(N) != 4
+    holds(scan_of(tmp_path, **more, datasets={"filter": wanted}, num_frames=5, **{
+        "positions.skip": 2, "framefilter.key": "filter"}), [0, 2, 6, 8, 10])
+    with pytest.raises(PositionError, match="20 frames but 22 positions"):
+        scan_of(tmp_path, **more, **{"positions.skip": 2}).initialize()
+
+
+def test_a_raster_that_was_cut_short_keeps_its_rows(tmp_path):
+    frames, row, column = FRAMES.reshape(-1, H, W)[:18], np.sort(ROW), np.sort(COLUMN)
+    scan = scan_of(tmp_path, frames, row, column, **{"positions.skip": 2, "positions.mismatch": "first"})
+    found = holds(scan, NUMBERS[::2, ::2].ravel()[:-1])
+    assert np.array_equal(found, [(y, x) for y in row[::2] for x in column[::2]][:-1])
+
+
+def joined(folder, parts, **pars):
+    """Scans of recipe hdf5 in files of their own, joined; parts: (frames, slow, fast, further datasets)."""
+    paths = []
+    for i, (frames, slow, fast, more) in enumerate(parts):
+        (folder / str(i)).mkdir()
+        scan_of(folder / str(i), frames, slow, fast, datasets=more)
+        paths.append(folder / str(i) / "scan.h5")
+    found = {"positions.slow_key": "slow", "positions.fast_key": "fast"} if parts[0][1] is not None else {}
+    return recipe("hdf5")({"intensities.file": paths[0], "intensities.join": paths[1:], "intensities.key": "frames",
+                           **found, **GEOMETRY, **pars})
+
+
+def test_joined_scans_are_matched_each_by_itself(tmp_path):
+    flat = FRAMES.reshape(-1, H, W)
+    slow, fast = SLOW.ravel(), FAST.ravel()
+    parts = [(flat[:5], slow[:6], fast[:6], {}), (flat[5:12], slow[5:11], fast[5:11], {})]
+    with pytest.raises(PositionError, match="0/scan.h5: 5 frames but 6 positions, of one of 2 files"):
+        joined(tmp_path, parts).initialize()
+    (tmp_path / "more").mkdir()
+    found = holds(joined(tmp_path / "more", parts, **{"positions.mismatch": "first"}), np.r_[0:5, 5:11])
+    assert np.array_equal(found, np.stack([SLOW, FAST], -1).reshape(-1, 2)[np.r_[0:5, 5:11]])
+
+
+def test_joined_scans_have_clocks_triggers_monitors_and_rasters_of_their_own(tmp_path):
+    flat, t = FRAMES.reshape(-1, H, W), np.arange(11.0)
+    (tmp_path / "clock").mkdir()
+    scan = joined(tmp_path / "clock", [(flat[:4], t * 1e-6, -t * 1e-6, {"t": t, "ft": np.array([1, 2, 3, 4.5])}),
+                                       (flat[4:8], t * 1e-6, -t * 1e-6, {"t": t, "ft": np.array([6, 7, 8, 9.5])})],
+                  **{"positions.time_key": "t", "positions.frame_time_key": "ft"})
+    expected = np.array([1, 2, 3, 4.5, 6, 7, 8, 9.5]) * 1e-6
+    assert np.allclose(holds(scan, np.arange(8)), np.column_stack([expected, -expected]))
+    (tmp_path / "trigger").mkdir()
+    scan = joined(tmp_path / "trigger", [
+        (flat[:3], t[:4], t[:4] * 0, {"n": [0, 0, 1, 2]}), (flat[3:6], t[:5], t[:5] * 0, {"n": [0, 1, 2, 2, 2]})],
+        **{"positions.trigger_key": "n", "positions.fast_multiplier": 1e-6, "positions.slow_multiplier": 1e-6})
+    assert np.allclose(holds(scan, np.arange(6))[:, 0], np.array([0.5, 2, 3, 0, 1, 3]) * 1e-6)
+    assert scan.report["positions"]["frames_with_other_readings"].tolist() == [0, 5]
+    (tmp_path / "flux").mkdir()
+    scan = joined(tmp_path / "flux", [(flat[:2], t[:2] * 1e-6, t[:2] * 0, {"i0": [4.0, 5.0]}),
+                                      (flat[2:5], t[:3] * 1e-6, t[:3] * 0, {"i0": [4.5, 4.5, 4.5]})],
+                  **{"normalisation.key": "i0"})
+    assert np.allclose(prepared(scan)[0][:, 0, 0], flat[:5, 0, 0] / np.array([4, 5, 4.5, 4.5, 4.5]) * 4.5, rtol=1e-6)
+    (tmp_path / "raster").mkdir()
+    scan = joined(tmp_path / "raster", [(FRAMES[:2], SLOW[:2].ravel(), FAST[:2].ravel(), {}),
+                                        (FRAMES[2:], SLOW[2:].ravel(), FAST[2:].ravel(), {})], **{"positions.skip": 2})
+    holds(scan, np.concatenate([NUMBERS[:2][::2, ::2].ravel(), NUMBERS[2:][::2, ::2].ravel()]))
+
+
+def test_a_field_that_differs_between_joined_files_must_be_named(tmp_path):
+    flat = FRAMES.reshape(-1, H, W)
+    parts = [(flat[:3], SLOW.ravel()[:3], FAST.ravel()[:3], {"dark": DARK}),
+             (flat[3:6], SLOW.ravel()[3:6], FAST.ravel()[3:6], {"dark": DARK + 1})]
+    with pytest.raises(SourceError, match="dark is another one in the files that are joined: set darkfield.file"):
+        joined(tmp_path, parts, **{"darkfield.key": "dark"}).initialize()
+
+
+def test_marks_of_the_detector_are_no_dark_counts(tmp_path):
+    dark = np.full((3, H, W), 10, "u2")
+    dark[1, 2, 3] = dark[:, 4, 5] = 2**16 - 1
+    for name in ("h5", "npy"):
+        np.save(tmp_path / "dark.npy", dark)
+        given = {"darkfield.key": "dark"} if name == "h5" else {"darkfield.file": tmp_path / "dark.npy"}
+        data, weight, _, _ = prepared(scan_of(tmp_path, datasets={"dark": dark}, **given))
+        assert np.argwhere(~weight[0]).tolist() == [[4, 5]] and (weight == weight[0]).all()
+        assert data[0, 2, 3] == max(int(FRAMES[0, 0, 2, 3]) - 10, 0)
+
+
+def test_a_recipe_may_answer_load_positions_and_still_be_cut(tmp_path):
+    cls = recipe("hdf5")
+
+    class Mine(cls):
+        """Positions of its own."""
+        def load_positions(self):
+            return np.stack([SLOW, FAST], -1)
+
+    scan_of(tmp_path)
+    scan = Mine({"intensities.file": tmp_path / "scan.h5", "intensities.key": "frames", "positions.skip": 2,
+                 **GEOMETRY})
+    holds(scan, NUMBERS[::2, ::2].ravel())
+
+
+def test_a_position_that_nobody_wants_may_be_unknown(tmp_path):
+    slow = SLOW.ravel().copy()
+    slow[11] = np.nan
+    holds(scan_of(tmp_path, slow=slow, fast=FAST.ravel(), num_frames=5), range(5))
+    wanted = np.arange(N) != 11
+    holds(scan_of(tmp_path, slow=slow, fast=FAST.ravel(), datasets={"filter": wanted}, **{"framefilter.key": "filter"}),
+          np.flatnonzero(wanted))
+
+
+def test_a_listed_scan_that_ends_early_keeps_what_came(tmp_path):
+    cls = recipe("hdf5")
+
+    class Short(cls):
+        """A scan that ends after five frames, of which it promised twenty."""
+        def check(self, frames, start):
+            return min(frames, 5 - start), start + frames >= 5
+
+    scan_of(tmp_path)
+    scan = Short({"intensities.file": tmp_path / "scan.h5", "intensities.key": "frames", "positions.slow_key": "slow",
+                  "positions.fast_key": "fast", "frameorder.indices": [0, 1, 9, 2, 3, 12, 4], **GEOMETRY})
+    holds(scan, [0, 1, 2, 3, 4])
+    assert scan.bad == [(9, "the scan ended after 5 frames"), (12, "the scan ended after 5 frames")]
+
+
+def test_axes_of_another_raster_are_refused(tmp_path):
+    with pytest.raises(PositionError, match="a raster of 5 x 4, but the slow axis has 4 readings and the fast one 5"):
+        scan_of(tmp_path, FRAMES, COLUMN, ROW).initialize()
+
+
+def test_triggers_that_fit_from_another_number_on_are_asked_about(tmp_path):
+    there = np.setdiff1d(np.arange(1, N + 1), [7])
+    for policy in ("raise", "drop"):
+        with pytest.raises(PositionError, match="is the first frame's trigger 0 or 1. Set positions.trigger_start"):
+            scan_of(tmp_path, slow=SLOW.ravel()[there - 1], fast=FAST.ravel()[there - 1], datasets={"n": there},
+                    **{"positions.trigger_key": "n", "positions.mismatch": policy}).initialize()
+    scan = scan_of(tmp_path, slow=SLOW.ravel()[there - 1], fast=FAST.ravel()[there - 1], datasets={"n": there},
+                   **{"positions.trigger_key": "n", "positions.mismatch": "drop", "positions.trigger_start": 1})
+    holds(scan, there - 1)
+    with pytest.raises(ParameterError, match="goes by the order"):
+        scan_of(tmp_path, slow=SLOW.ravel()[there - 1], fast=FAST.ravel()[there - 1], datasets={"n": there},
+                **{"positions.trigger_key": "n", "positions.mismatch": "first"}).initialize()
+
+
+@pytest.mark.parametrize(("header", "unit"), [("samx (um),samy (um)", 1e-6), ("x_mm,y_mm", 1e-3),
+                                              ("X[nm],Y[nm]", 1e-9)])
+def test_columns_are_taken_by_their_names_and_units(tmp_path, header, unit):
+    y, x = SLOW.ravel() / unit, FAST.ravel() / unit
+    (tmp_path / "p.csv").write_text(header + "\n" + "".join(f"{b!r},{a!r}\n" for a, b in zip(y.tolist(), x.tolist())))
+    found = holds(scan_of(tmp_path, slow=None, fast=None, **{"positions.file": tmp_path / "p.csv"}), np.arange(N))
+    assert np.allclose(found, np.stack([SLOW, FAST], -1).reshape(-1, 2), rtol=1e-9)
+
+
+def test_columns_that_say_nothing_or_no_unit_are_asked_about(tmp_path):
+    rows = "".join(f"{i},{2 * i}\n" for i in range(N))
+    (tmp_path / "p.csv").write_text("theta,phi\n" + rows)
+    with pytest.raises(PositionError, match="which of its columns theta, phi are y and x"):
+        scan_of(tmp_path, slow=None, fast=None, **{"positions.file": tmp_path / "p.csv"}).initialize()
+    (tmp_path / "p.csv").write_text("y,x\n" + rows)
+    with pytest.raises(PositionError, match="has no unit, and as metres the positions spread over 38 m: set pos"):
+        scan_of(tmp_path, slow=None, fast=None, **{"positions.file": tmp_path / "p.csv"}).initialize()
+
+
+def test_a_unit_holds_for_both_numbers_of_a_pair(tmp_path):
+    scan = scan_of(tmp_path, psize="75, 55 um")
+    assert np.allclose(scan.initialize().meta.psize, (75e-6, 55e-6))
+
+
+def test_outliers_do_not_hide_one_another():
+    from ptyprep.correct import relative_flux
+    readings = np.random.default_rng(0).normal(1000, 10, 200)
+    readings[[3, 50, 60, 70]] = 4000, 1300, 1, 0
+    assert set(np.flatnonzero(relative_flux(readings)[1])) >= {3, 50, 60, 70}
+    assert relative_flux(readings)[1].sum() < 10
+    assert not relative_flux(np.full(9, 3.7))[1].any()
+
+
+@pytest.mark.parametrize(("pars", "words"), [
+    ({"mask.key": "bad"}, "of the region is masked: is a mask the wrong way round"),
+    ({"mask.shapes": "circle 500 500 3"}, "covers no pixel"),
+    ({"positions.slow_key": "zero", "positions.fast_key": "zero"}, "all 20 positions are the same"),
+])
+def test_what_is_odd_is_noted(tmp_path, pars, words):
+    bad = np.zeros((H, W))
+    bad[1, 1] = 1
+    scan = scan_of(tmp_path, datasets={"bad": bad, "zero": np.zeros((A, B))}, **pars).initialize()
+    assert any(words in note for note in scan.notes), scan.notes
+
+
+def test_energies_that_are_too_large_for_kev_are_asked_about(tmp_path):
+    with pytest.raises(SourceError, match="is 700 and has no unit: keV, or eV. Set recorded_energy.multiplier"):
+        scan_of(tmp_path, datasets={"e": 700.0}, energy=None, **{"recorded_energy.key": "e"}).initialize()
+
+
+def test_a_list_of_numbers_is_an_array_from_the_command_line_too(tmp_path):
+    holds(scan_of(tmp_path, **{"frameorder.indices": "[3, 2, 7]"}), [3, 2, 7])
+
+
+def test_files_beside_are_among_the_sources(tmp_path):
+    (tmp_path / "beside").mkdir()
+    with h5py.File(tmp_path / "beside" / "dark.h5", "w") as file:
+        file["dark"] = DARK
+    scan_of(tmp_path, dfile=tmp_path / "s.ptyd", **{"darkfield.file": tmp_path / "beside" / "dark.h5"}
+            ).initialize().prepare()
+    with h5py.File(tmp_path / "s.ptyd") as file:
+        assert [name.decode().rsplit("/", 1)[-1] for name in (file[f"info/sources/file/{k}"][()] for k in sorted(
+            file["info/sources/file"]))] == ["scan.h5", "dark.h5"]

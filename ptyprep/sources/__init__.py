@@ -73,7 +73,8 @@ def layout_of(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise SourceError(f"{path}: no such file" if not path.exists() else f"{path}: a folder; expected a file")
+        raise SourceError(f"{path}: no such file" if not path.exists() else
+                          f"{path}: a folder; expected a file, or for a folder of images the recipe images")
     for classes in (LAYOUTS, GENERAL, CONTAINERS):
         found = [c for c in classes if c.understands(path)]
         if len(found) > 1:

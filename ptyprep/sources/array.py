@@ -44,6 +44,9 @@ class NpyFile(ArrayFrames):
         self.path = Path(path)
         self.files = [self.path]
 
+    def __reduce__(self):
+        return NpyFile, (self.path,)        # other ranks open the file themselves
+
     @classmethod
     def understands(cls, path):
         with open(path, "rb") as file:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptyprep.correct import believable
+from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading
 
@@ -44,10 +44,10 @@ def one_frame_in_each(files, key):
 
 
 def mean_frame(path, key, names="*"):
-    """The mean (h, w) of the frames in some files, or of those in one."""
+    """The average (h, w) of the believable counts of the frames in some files, or of those in one."""
     files = files_at(path, names)
     stack = one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key)
-    return sum(stack.read([number])[0].astype(float) for number in range(stack.shape[0])) / stack.shape[0]
+    return average(stack.read([number])[0] for number in range(stack.shape[0]))
 
 
 def frames_of(file, key, must=False):
@@ -87,12 +87,15 @@ def in_order(parts, path):
 class Bursts:
     """A source's frames in bursts of so many, added up, or only the first of each. A pixel that is not to be believed
     in one frame of a burst is marked in the sum."""
-    mask = saturation = grid = parts = None
+    saturation = grid = parts = None       # of a sum; that of a frame is believed before
     threads = 1
 
     def __init__(self, source, burst, *, first_only=False):
         self._source, self._burst, self._first_only = source, burst, first_only
         n, h, w = source.shape
+        if n % burst:
+            raise SourceError(f"{source.path}: {n} frames are not bursts of {burst}; {n % burst} are left over")
+        self.mask, self.mask_reasons = source.mask, getattr(source, "mask_reasons", None)
         self.path, self.files, self.notes, self.recorded = source.path, source.files, source.notes, source.recorded
         self.shape, kind = (n // burst, h, w), source.dtype.kind
         self.dtype = source.dtype if first_only or kind not in "iu" else np.dtype(f"{kind}8")
@@ -109,7 +112,8 @@ class Bursts:
             frames = self._source.read(range(start, start + (1 if self._first_only else self._burst)), window)
             frames.sum(axis=0, dtype=self.dtype, out=out[place])
             if self.dtype.kind in "iu":
-                out[place][~believable(frames).all(axis=0)] = np.iinfo(self.dtype).max
+                good = believable(frames, self._source.saturation).all(axis=0)
+                out[place][~good] = np.iinfo(self.dtype).max
         return out
 
     def progress(self):

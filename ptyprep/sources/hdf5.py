@@ -80,14 +80,20 @@ def is_hdf5(path):
 
 
 def stacks_in(file):
-    """{name: shape} of the datasets in an open file that could be frames: real numbers of three dimensions or more.
+    """{name: shape} of the datasets in an open file that could be frames: real numbers of three dimensions or more."""
+    return datasets_in(file, lambda node: node.ndim in (3, 4, 5) and node.dtype.kind in "biuf"
+                       and min(node.shape[-2:]) > 1)
+
+
+def datasets_in(group, which):
+    """{name: shape} of the datasets in an open file or group for which which(dataset) holds.
 
     Links that lead nowhere are passed over; links that lead to a group twice are followed once.
     """
-    root = h5py.h5o.get_info(file.id)
+    root = h5py.h5o.get_info(group.id)
     found, seen = {}, {(root.fileno, root.addr)}
 
-    def walk(group, depth):
+    def walk(group, at, depth):
         for name in group:
             try:
                 node = group[name]
@@ -95,12 +101,12 @@ def stacks_in(file):
                 continue
             token = h5py.h5o.get_info(node.id)
             if isinstance(node, h5py.Dataset):
-                if node.ndim in (3, 4, 5) and node.dtype.kind in "biuf" and min(node.shape[-2:]) > 1:
-                    found[f"{group.name.rstrip('/')}/{name}"] = node.shape
+                if which(node):
+                    found[f"{at}/{name}"] = node.shape
             elif isinstance(node, h5py.Group) and (token.fileno, token.addr) not in seen and depth < 32:
                 seen.add((token.fileno, token.addr))
-                walk(node, depth + 1)
-    walk(file, 0)
+                walk(node, f"{at}/{name}", depth + 1)
+    walk(group, "", 0)
     return found
 
 
@@ -234,7 +240,7 @@ class Hdf5Stack:
     outer : place along the first axis, of frames with an axis more in front
 
     outer_size : length of that axis, None without
-    parts : [(file, frames)] of those that were joined; None for one file
+    parts : [(file, frames, raster or None)] of those that were joined; None for one file
     """
     mask = mask_reasons = saturation = parts = outer_size = None
     threads = 1
@@ -261,7 +267,7 @@ class Hdf5Stack:
             start += stack.shape[0]
         whole = cls.of_pieces(first.path, pieces, (start, *first.shape[1:]))
         whole.notes, whole.outer_size = [note for stack in stacks for note in stack.notes], first.outer_size
-        whole.parts = [(stack.path, stack.shape[0]) for stack in stacks]
+        whole.parts = [(stack.path, stack.shape[0], stack.grid) for stack in stacks]
         whole.files = list(dict.fromkeys(file for stack in stacks for file in stack.files))
         return whole
 

@@ -11,7 +11,8 @@ from ptyprep.errors import SourceError
 from ptyprep.threads import in_threads
 from ptyprep.units import photon_energy
 
-SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe", ".h5")[:-1]
+SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe")
+GAPS = 10                       # times as many numbers as files: they are no count
 BLOCK = 8                       # images that a thread reads together
 NUMBER = r"([-+\d.eE]+)"
 
@@ -30,7 +31,7 @@ class ImageFiles:
         if not files:
             raise SourceError("no image files; expected some")
         self.recorded, self.notes = {}, []
-        self._files = _numbered(files)
+        self._files = _numbered(files, self.notes)
         self.path = files[0].parent if len(files) > 1 else files[0]
         first = next(file for file in self._files if file is not None)
         with _opened(first) as image:
@@ -161,17 +162,32 @@ def _opened(file):
         image.close()
 
 
-def _numbered(files):
-    """The files in the order of their numbers, None where a number is left out.
+def _numbered(files, notes):
+    """The files in the order of their numbers, None where a number is left out; what to tell is added to notes.
 
-    >>> [f and f.name for f in _numbered([Path("s2_10.cbf"), Path("s2_8.cbf")])]
+    >>> [f and f.name for f in _numbered([Path("s2_10.cbf"), Path("s2_8.cbf")], [])]
     ['s2_8.cbf', None, 's2_10.cbf']
     """
-    numbers = [[int(n) for n in re.findall(r"\d+", file.stem)] for file in files]
-    if len(files) == 1 or len({len(each) for each in numbers}) > 1 or not numbers[0]:
-        return sorted(files)
-    differ = [place for place, values in enumerate(zip(*numbers)) if len(set(values)) > 1]
-    if len(differ) != 1:
-        return [file for _, file in sorted(zip(numbers, files))]
-    by_number = {each[differ[0]]: file for each, file in zip(numbers, files)}
-    return [by_number.get(number) for number in range(min(by_number), max(by_number) + 1)]
+    if len(files) == 1:
+        return files
+    parts = {file: re.split(r"(\d+)", file.stem) for file in files}
+    texts = {tuple(words[::2]) for words in parts.values()}
+    if len(texts) > 1:
+        some = [next(file.name for file, words in parts.items() if tuple(words[::2]) == text) for text in sorted(texts)]
+        raise SourceError(f"{files[0].parent}: images of several series, such as {some[0]} and {some[1]}: give a "
+                          f"pattern that only those of one match")
+    numbers = {file: tuple(map(int, words[1::2])) for file, words in parts.items()}
+    files = sorted(files, key=numbers.get)
+    same = next((pair for pair in zip(files, files[1:]) if numbers[pair[0]] == numbers[pair[1]]), None)
+    if same:
+        raise SourceError(f"{same[0].parent}: {same[0].name} and {same[1].name} have the same number")
+    differ = [place for place, values in enumerate(zip(*numbers.values())) if len(set(values)) > 1]
+    first, last = (numbers[file][differ[0]] for file in (files[0], files[-1]))
+    if len(differ) > 1 or last - first > GAPS * len(files):
+        notes.append(f"the names {files[0].name} to {files[-1].name} do not count frames one by one: a file that is "
+                     f"missing between them would not be noticed")
+        return files
+    if first not in (0, 1):
+        notes.append(f"the images are numbered {first} to {last}")
+    by_number = {numbers[file][differ[0]]: file for file in files}
+    return [by_number.get(number) for number in range(first, last + 1)]

@@ -182,16 +182,17 @@ class NexusFile(Hdf5Stack):
             self._read_center(group, center, psize)
         saturation = scalar(group, "saturation_value")
         self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
-        masks = [read_dataset(node) for name in sorted(group) if re.fullmatch(r"pixel_mask(_\d+)?", name)
-                 and isinstance(node := _get(group, name), h5py.Dataset)]
-        masks = [mask.reshape(mask.shape[-2:]) for mask in masks if mask.size == np.prod(mask.shape[-2:])]
-        if any(mask.shape != self.shape[1:] for mask in masks):
-            self.notes.append(f"{group.name}/pixel_mask of shape {masks[0].shape} does not fit frames of "
-                              f"{self.shape[1:]} pixels and counts as not recorded")
-        elif masks:
-            self.mark_bad(np.bitwise_or.reduce([of_nexus(mask) for mask in masks]))
-        elif any(name.startswith("pixel_mask") for name in group):
-            self.notes.append(f"{group.name}/pixel_mask leads nowhere: bad pixels are not known")
+        for name in sorted(name for name in group if re.fullmatch(r"pixel_mask(_\d+)?", name)):
+            node = _get(group, name)
+            if not isinstance(node, h5py.Dataset):
+                self.notes.append(f"{group.name}/{name} leads nowhere: bad pixels that it names are not known")
+            elif node.shape[-2:] != self.shape[1:] or node.size != np.prod(self.shape[1:]):
+                several = node.shape[-2:] == self.shape[1:]
+                self.notes.append(f"{group.name}/{name} of shape {node.shape} is not taken: "
+                                  + ("it has one mask for each frame; set mask.key to it, and mask.bits=65535"
+                                     if several else f"frames have {self.shape[1:]} pixels"))
+            else:
+                self.mark_bad(of_nexus(read_dataset(node).reshape(self.shape[1:])))
 
     def _read_center(self, group, center, psize):
         found = []
@@ -242,10 +243,26 @@ class NexusFile(Hdf5Stack):
                       if (node := next((n for k in ("value", "raw_value", "target_value")
                                         if isinstance(n := _get(group, k), h5py.Dataset)), None)) is not None])
         for axes in found:
-            axes = [axis for axis in axes if axis is not None]
+            axes = self._measured([axis for axis in axes if axis is not None])
             if len(axes) >= 2:
                 return axes
         return []
+
+    def _measured(self, axes):
+        """Axes without those that say of another one where it was sent, or where it was when the exposure ended; of
+        start and end the mean is taken (NXmx: values are those at the start)."""
+        by_name = {axis.name: axis for axis in axes}
+        kept = []
+        for axis in axes:
+            stem = re.sub(r"_(end|increment_set|set|rbv|readback)$", "", axis.name)
+            if stem != axis.name and stem in by_name:
+                continue
+            end = by_name.get(f"{axis.name}_end")
+            if end is not None and end.units == axis.units and end.values.shape == axis.values.shape:
+                self.notes.append(f"positions are the means of {axis.name} and {end.name}")
+                axis = axis._replace(values=(axis.values + end.values) / 2)
+            kept.append(axis)
+        return kept
 
     def _axes_of(self, group, lead):
         said = group.attrs.get("axes")

@@ -114,7 +114,7 @@ def _others_refused(recipe, pars, folder):
         try:
             recipe({**pars, name: str(folder / other)}).initialize()
         except PtyprepError as err:
-            _require(other in str(err) or str(folder) in str(err), f"what it says of {other} does not name it: {err}")
+            _require(other in str(err), f"what it says of {other} does not name it: {err}")
         except Exception as err:    # noqa: BLE001  whatever it is, a user should not see it
             raise _Broken(f"{name}={other} ends with {type(err).__name__}: {err}; expected a SourceError that names "
                           f"it") from err

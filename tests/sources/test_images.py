@@ -79,3 +79,31 @@ def test_patterns_without_images(tmp_path, name, words):
     with pytest.raises(SourceError) as err:
         ImageFiles.matching(tmp_path / name)
     assert all(word in str(err.value) for word in words.split(", ")[:1])
+
+
+def test_two_series_in_one_folder_are_not_mixed(tmp_path):
+    write(tmp_path, name="scan_{:04d}")
+    write(tmp_path, name="white_{:04d}", numbers=range(3))
+    with pytest.raises(SourceError, match="images of several series, such as scan_0000.cbf and white_0000.cbf"):
+        ImageFiles.matching(tmp_path)
+    assert ImageFiles.matching(tmp_path / "white_*.cbf").shape[0] == 3
+
+
+def test_the_same_number_twice_is_refused_and_times_are_no_count(tmp_path):
+    write(tmp_path, numbers=[3, 4], name="a_{}")
+    write(tmp_path, numbers=[4], name="a_{:03d}")
+    with pytest.raises(SourceError, match="have the same number"):
+        ImageFiles.matching(tmp_path)
+    (tmp_path / "times").mkdir()
+    source = ImageFiles.matching(write(tmp_path / "times", numbers=[20260131235959, 20260201000000, 20260201000007]))
+    assert source.shape[0] == 3 and "would not be noticed" in source.notes[0]
+    assert "numbered 3 to 5" in ImageFiles.matching(write(tmp_path / "times", numbers=[3, 4, 5], name="b_{}") / "b_*"
+                                                     ).notes[0]
+
+
+def test_every_image_of_a_dark_file_counts(tmp_path):
+    from ptyprep.arrays import read_array
+    image = fabio.edfimage.EdfImage(data=FRAMES[0])
+    image.append_frame(data=FRAMES[1])
+    image.write(str(tmp_path / "dark.edf"))
+    assert np.array_equal(read_array(tmp_path / "dark.edf", parameter="x").values, FRAMES[:2])

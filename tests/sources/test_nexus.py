@@ -267,3 +267,38 @@ def test_a_master_with_links_to_data_files_and_the_sample_s_translations(tmp_pat
     assert np.array_equal(batch.data, flat) and np.allclose(batch.position, MESH)
     assert scan.meta.energy == pytest.approx(10) and np.allclose(scan.meta.psize, (55e-6, 75e-6))
     assert scan.plan.center == (2.75, 4.25) and not scan.good[1, 2]
+
+
+def test_what_an_axis_was_at_the_end_of_an_exposure_is_no_other_axis(tmp_path):
+    transformations(tmp_path / "s.nxs", vectors=((0, 1, 0), (1, 0, 0)))
+    with h5py.File(tmp_path / "s.nxs", "a") as file:
+        at = file["entry/sample/transformations"]
+        for name, vector in (("sam_y", (0, 1, 0)), ("sam_x", (1, 0, 0))):
+            put(at, f"{name}_end", at[name][()] + 2e-4, units="mm", vector=vector, transformation_type="translation")
+            put(at, f"{name}_increment_set", at[name][()] * 0 + np.arange(12), units="mm", vector=vector)
+    scan = recipe("nexus")(file=tmp_path / "s.nxs").initialize()
+    assert np.allclose(next(scan.batches(99)).position, MESH + 1e-7)
+    assert any("means of sam_y and sam_y_end" in note for note in scan.notes)
+
+
+def test_two_axes_along_one_direction_are_asked_about(tmp_path):
+    transformations(tmp_path / "s.nxs")
+    with h5py.File(tmp_path / "s.nxs", "a") as file:
+        put(file, "entry/sample/transformations/piezo_x", MESH[:, 1], units="m", vector=(1, 0, 0),
+            transformation_type="translation")
+    with pytest.raises(Exception, match="move along the same direction: do they add up, or measure the same"):
+        recipe("nexus")(file=tmp_path / "s.nxs").initialize()
+
+
+def test_masks_that_do_not_fit_are_told_one_by_one(tmp_path):
+    bits = np.zeros((H, W), "u4")
+    bits[1, 1] = 1
+    with base(tmp_path / "s.nxs") as file:
+        show(file)
+        put(file, "entry/instrument/detector/pixel_mask", bits)
+        put(file, "entry/instrument/detector/pixel_mask_2", bits[:3])
+        put(file, "entry/instrument/detector/pixel_mask_3", np.zeros((12, H, W), "u4"))
+    source = NexusFile(tmp_path / "s.nxs")
+    assert np.argwhere(~source.mask).tolist() == [[1, 1]]
+    assert any("pixel_mask_2 of shape (3, 8) is not taken" in note for note in source.notes)
+    assert any("one mask for each frame" in note for note in source.notes)

@@ -121,7 +121,7 @@ def test_a_file_with_fewer_frames_than_planned_is_not_prepared_as_if_it_were_who
         (tmp_path / "p.ptyd.part002").unlink()
     with pytest.raises(PositionError, match="7 frames but 3 positions.*set num_frames=3"):
         Ptyd(source=path).initialize()
-    with pytest.raises(SourceError, match="3 of the 7 planned frames are there.*4 of the wanted frames.*3 to 6"):
+    with pytest.raises(SourceError, match="3 of the 7 planned frames are there.*missing for it: 4 .3 to 6"):
         Ptyd(source=path, **by_theory(tmp_path)).initialize()
     for pars, kept in (({"num_frames": 3}, 3), ({"bad_frames": "drop", **by_theory(tmp_path)}, 3),
                        ({"bad_frames": "mask", **by_theory(tmp_path)}, 7)):
@@ -133,7 +133,7 @@ def test_a_file_with_fewer_frames_than_planned_is_not_prepared_as_if_it_were_who
 def by_theory(tmp_path):
     """Positions of all seven frames, from a table."""
     np.save(tmp_path / "places.npy", PLACES)
-    return {"positions.file": tmp_path / "places.npy"}
+    return {"positions.file": tmp_path / "places.npy", "positions.unit": "m"}
 
 
 def test_planned_frames_are_counted_from_the_chunks_where_the_file_does_not_say(tmp_path):

@@ -1,0 +1,300 @@
+"""Scans with arrays beside their frames: masks, dark and flat fields, monitors, and recorded geometry."""
+from pathlib import Path
+
+import numpy as np
+
+from ptyprep.arrays import Named, npy, numbers_in, read_array
+from ptyprep.correct import Corrections, average, good_by_value, relative_flux
+from ptyprep.errors import ParameterError, SourceError
+from ptyprep.masks import shapes
+from ptyprep.params import Group, Par
+from ptyprep.reading import read
+from ptyprep.scan import PtyScan
+from ptyprep.sources.array import NpyFile
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading
+
+IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
+LARGEST_KEV = 150           # of photons without a unit; more is probably eV
+SHOWN = 20          # numbers of frames in a note; info has them all
+
+
+class Beside(PtyScan):
+    """A scan beside whose frames masks, corrections and geometry lie in files. A `file` that is not given is that of
+    the frames."""
+
+    class mask(Group):
+        """A mask of bad pixels besides the detector's own."""
+        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file with the mask, (h, w) or one for each frame.")
+        key: str | None = Par(None, doc="Its dataset. Non-zero is good, unless inverted.")
+        invert: bool = Par(False, doc="Non-zero is bad.")
+        bits: int | None = Par(None, gt=0, level=2, doc="Bits that make a pixel bad, added up; others do not count.")
+        shapes: str | None = Par(None, doc="Bad pixels drawn as shapes, in raw pixels, such as "
+                                           "'circle 512 500 20; rectangle 0 8 0 1028; polygon 0 0 9 0 9 9; "
+                                           "line 512 500 0 480 6'; `not` before one takes what lies outside.")
+
+    class darkfield(Group):
+        """Counts without light, which are subtracted."""
+        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file: (h, w), one for each frame, or others, "
+                                          "which are averaged.")
+        key: str | None = Par(None, doc="Its dataset.")
+        average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
+        negative: str = Par("zero", choices=("zero", "keep"), level=2, doc="What becomes of counts below 0.")
+
+    class flatfield(Group):
+        """The response of each pixel, by which frames are divided."""
+        file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file: (h, w), one for each frame, or others, "
+                                          "which are averaged.")
+        key: str | None = Par(None, doc="Its dataset. A pixel that is not above 0 is bad.")
+        average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
+
+    class normalisation(Group):
+        """A monitor of the beam: frames are divided by its readings relative to their mean."""
+        file: Path | None = Par(None, doc="HDF5 file, table or .npy array with a reading for each frame; where there "
+                                          "are several for each, they are averaged.")
+        key: str | None = Par(None, doc="Its dataset or column.")
+        sigma: float = Par(3.0, unit="", gt=0, doc="A reading that is further from the mean than so many standard "
+                                                   "deviations is an outlier, as is one that is not above 0.")
+        outliers: str = Par("normalise", choices=("normalise", "mask", "drop", "raise"),
+                            doc="Outliers' frames: normalise them as all others (one that is not above 0 is an error), "
+                                "keep them with weight 0, leave them out, or stop. They are named in any case.")
+
+    class recorded_energy(Group):
+        """Where the energy was recorded."""
+        file: Path | None = Par(None, level=2, doc="HDF5 file.")
+        key: str | None = Par(None, level=2, doc="Its dataset, with one number, or one for each outer_index.")
+        multiplier: float | None = Par(None, level=2, doc="What makes keV of it. None: the unit in the file, else 1.")
+        offset: float = Par(0.0, unit="keV", level=2, doc="Added to it.")
+
+    class recorded_distance(Group):
+        """Where the distance from sample to detector was recorded."""
+        file: Path | None = Par(None, level=2, doc="HDF5 file.")
+        key: str | None = Par(None, level=2, doc="Its dataset, with one number.")
+        multiplier: float | None = Par(None, level=2, doc="What makes metres of it. None: the unit in the file, "
+                                                          "else 1.")
+
+    class recorded_psize(Group):
+        """Where the pixel size was recorded."""
+        file: Path | None = Par(None, level=2, doc="HDF5 file.")
+        key: str | None = Par(None, level=2, doc="Its dataset, with one number or (y, x).")
+        multiplier: float | None = Par(None, level=2, doc="What makes metres of it. None: the unit in the file, "
+                                                          "else 1.")
+
+    class recorded_center(Group):
+        """Where the optical axis was recorded."""
+        file: Path | None = Par(None, level=2, doc="HDF5 file.")
+        y_key: str | None = Par(None, level=2, doc="Dataset with its row on the raw frame, counted from 0 [pixel].")
+        x_key: str | None = Par(None, level=2, doc="Dataset with its column [pixel].")
+
+    _monitor = None
+
+    # --- hooks --------------------------------------------------------------------------------------
+
+    def load_geometry(self):
+        found = dict(super().load_geometry())
+        for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m")):
+            group = getattr(self.p, f"recorded_{name}")
+            if group.file or group.key:
+                found[name] = self._recorded(f"recorded_{name}", unit)
+        group = self.p.recorded_center
+        if group.file or group.y_key or group.x_key:
+            found["center"] = tuple(self._one_number(f"recorded_center.{axis}_key", group.file, key).values.item()
+                                    for axis, key in (("y", group.y_key), ("x", group.x_key)))
+        return found
+
+    def load_weight(self):
+        recorded, group = super().load_weight(), self.p.mask
+        masks = [] if recorded is None else [np.asarray(recorded) > 0]
+        if group.invert and group.bits:
+            raise ParameterError("mask.invert and mask.bits were both given: leave out one of them; bits are bad ones")
+        if (group.file or group.key) and self._per_frame("mask") is None:
+            masks.append(good_by_value(self._image("mask"), -1 if group.invert else group.bits))
+        if group.shapes:
+            if self.source is None:
+                raise ParameterError("mask.shapes needs a source, whose frames' size is known")
+            drawn = shapes(group.shapes, tuple(self.source.shape[-2:]))
+            if not drawn.any():
+                self.note(f"mask.shapes={group.shapes!r} covers no pixel of frames of {self.source.shape[-2:]}")
+            masks.append(~drawn)
+        for mask in masks:
+            if self.source is not None and mask.shape != tuple(self.source.shape[-2:]):
+                raise SourceError(f"{group.file}: the mask has shape {mask.shape}, the frames have "
+                                  f"{self.source.shape[-2:]}")
+        return np.logical_and.reduce(masks) if masks else None
+
+    def load_corrections(self):
+        p, made = self.p, {}
+        for name, group in (("dark", "darkfield"), ("flat", "flatfield")):
+            if getattr(p, group).file or getattr(p, group).key:
+                stack = None if getattr(p, group).average else self._per_frame(group)
+                made[name] = self._image(group, averaged=True) if stack is None else stack
+        if (p.mask.file or p.mask.key) and (stack := self._per_frame("mask")) is not None:
+            made |= {"mask": stack, "bad_bits": -1 if p.mask.invert else p.mask.bits}
+        if (flux := self.flux()) is not None:
+            relative, outliers, policy = *flux, p.normalisation.outliers
+            made["monitor"] = np.where(outliers & (policy != "normalise"), 1.0, relative)
+            if policy == "mask":
+                made["blank"] = outliers
+        return Corrections(**made, negative=p.darkfield.negative) if made else None
+
+    # --- arrays beside the frames -----------------------------------------------------------------------
+
+    def _file(self, group):
+        if group.file is not None:
+            return group.file
+        if self.source is None:
+            raise ParameterError("a key was given without a file, and there is no file of frames: set the file too")
+        return self.source.path
+
+    def named(self, name, dims=None):
+        """An array beside the frames, a `Named`, for a group of parameters: normalisation, framefilter, mask and so on.
+        A recipe whose arrays lie elsewhere answers this for the groups that it knows; it is asked where the user gave
+        a file or a key. Of files that are joined the arrays are those of each.
+
+        dims : how many dimensions it may have, a tuple; None: any
+        """
+        group, parts = getattr(self.p, name), getattr(self.source, "parts", None)
+        if group.file is not None or not parts:
+            return read_array(self._file(group), group.key, parameter=f"{name}.key", dims=dims)
+        found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims) for path, _, _ in parts]
+        if name in ("normalisation", "framefilter"):
+            each = [self._for_each(named, count) for named, (_, count, _) in zip(found, parts)]
+            return found[0]._replace(values=np.concatenate(each))
+        if not all(np.array_equal(named.values, found[0].values, equal_nan=True) for named in found):
+            raise SourceError(f"{found[0].where} is another one in the files that are joined: set {name}.file to the "
+                              f"one that holds for all")
+        return found[0]
+
+    def _image(self, name, averaged=False):
+        """An array of the detector's size; (1, h, w) counts as one. `averaged`: of several the average, NaN where no
+        frame has a believable count."""
+        found = self.named(name, IMAGES)
+        values = self.inner(found.values, lambda shape: len(shape) == 2)
+        several = values.ndim > 2 and values.shape[:-2] != (1,) * (values.ndim - 2)
+        if averaged and (not several or getattr(self.p, name).average is not False):
+            if several:
+                self.note(f"{found.where}: the average of {int(np.prod(values.shape[:-2]))} is taken")
+            return average(values.reshape(-1, *values.shape[-2:]))
+        if several:
+            raise SourceError(f"{found.where} has shape {found.values.shape}; expected (h, w), or one for each of the "
+                              f"{self.source.shape[0] if self.source else 'scan'} frames")
+        return values.reshape(values.shape[-2:])
+
+    def _per_frame(self, name):
+        """A source of as many frames as the scan has, where a file has that; None where it has another number."""
+        group = getattr(self.p, name)
+        path = self._file(group)
+        if path.suffix == ".npy" and self.source is not None and path.is_file():
+            stack = npy(path, mmap_mode="r")
+            return NpyFile(path) if stack.ndim > 2 and np.prod(stack.shape[:-2]) == self.source.shape[0] > 1 else None
+        joined = group.file is None and getattr(self.source, "parts", None)
+        if self.source is None or joined or not is_hdf5(path) or path.suffix == ".mat":
+            return None
+        found, n = _shape_of(path, group.key), self.source.shape[0]
+        if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
+            return None
+        if np.prod(found[:-2]) == n > 1:
+            return Hdf5Stack(path, group.key)
+        outer = getattr(self.p, "outer_index", None)
+        if outer is not None and len(found) > 3 and found[0] == self.source.outer_size and np.prod(found[1:-2]) == n:
+            return Hdf5Stack(path, group.key, outer)
+        return None
+
+    def each(self, name):
+        """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
+        count = self.points() if self.source is None else self.source.shape[0]
+        return self._for_each(self.named(name), count)
+
+    def _for_each(self, found, count):
+        values = np.asarray(self.inner(found.values, lambda shape: any(
+            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
+        if count is None or values.size == count:
+            return values.ravel()
+        lead = next((k for k in range(1, values.ndim) if np.prod(values.shape[:k]) == count), None)
+        if lead is None:
+            raise SourceError(f"{found.where} has shape {values.shape}; expected a number for each of the {count} "
+                              f"frames")
+        self.note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
+        return values.reshape(count, -1).mean(axis=1)
+
+    def flux(self):
+        """(flux relative to its mean, outliers) of the monitor, each for every frame; None without."""
+        group = self.p.normalisation
+        if not (group.file or group.key):
+            return None
+        if self._monitor is None:
+            relative, outliers = relative_flux(self.each("normalisation"), group.sigma)
+            numbers = np.flatnonzero(outliers)
+            useless = np.flatnonzero(~(np.isfinite(relative) & (relative > 0)))
+            self.report["normalisation"] = {"outliers": numbers, "policy": group.outliers}
+            if len(numbers):
+                said = f"monitor readings beyond {group.sigma:g} sigma, or not above 0: frames {listed(numbers)}"
+                if group.outliers == "raise" or group.outliers == "normalise" and len(useless):
+                    raise SourceError(f"{self.where}{said}. "
+                                      + (f"By those of {listed(useless)} nothing can be divided. " if len(useless)
+                                         else "") + "Set normalisation.outliers to mask or drop")
+                self.note(f"{said}; normalisation.outliers={group.outliers!r}")
+            self._monitor = np.where(outliers & ~(relative > 0), 1.0, relative), outliers
+        return self._monitor
+
+    def inner(self, values, fits):
+        """An array as it belongs to these frames. Where they are one of several lots of frames along an outer axis (a
+        tomography angle, an energy), of an array with that axis the same place; see recipe hdf5.
+
+        fits : whether an array of that shape belongs to the frames as it is, fits(shape)
+        """
+        return values
+
+    def points(self):
+        """How many scan points there are for which a frame and a position may be; None where nobody knows."""
+        counts = [] if self.positions is None else [len(self.positions)]
+        if self.source is not None and (not counts or self.source.progress()[1]):
+            counts.append(self.source.shape[0])
+        return min(counts, default=None)
+
+    # --- geometry -------------------------------------------------------------------------------------
+
+    def _recorded(self, name, unit):
+        """A number of the geometry, or two, in a unit."""
+        group = getattr(self.p, name)
+        found = self._one_number(f"{name}.key", group.file, group.key, most=2 if name == "recorded_psize" else 1)
+        if group.multiplier is not None:
+            values = [value * group.multiplier for value in found.values.tolist()]
+        elif found.units:
+            try:
+                values = [read(f"{value!r} {found.units}", float, unit=unit) for value in found.values.tolist()]
+            except ParameterError as err:
+                raise SourceError(f"{found.where}: {err}. Set {name}.multiplier") from None
+        else:
+            values = found.values.tolist()
+            if unit == "keV" and values[0] > LARGEST_KEV and not self.p.electron_data:
+                raise SourceError(f"{found.where} is {values[0]:g} and has no unit: keV, or eV? Set {name}.multiplier")
+            self.note(f"{found.where} has no unit and is taken as {unit}")
+        values = [value + getattr(group, "offset", 0) for value in values]
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def _one_number(self, parameter, file, key, most=1):
+        """One number by name, as an array (1,), or up to so many."""
+        path = file or (self.source.path if self.source else None)
+        if path is None or key is None:
+            raise ParameterError(f"{parameter} is not set, or no file for it")
+        found = read_array(path, key, parameter=parameter)
+        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1), float).ravel()
+        if not 1 <= values.size <= most:
+            raise SourceError(f"{found.where} holds {values.size} numbers; expected "
+                              f"{'one' if most == 1 else 'one or two'}")
+        return Named(values, found.units, found.where)
+
+
+def _shape_of(path, key):
+    """The shape of a dataset, None where it is not named and cannot be told."""
+    with reading(path) as file:
+        if key is not None:
+            return dataset_in(file, key).shape
+        there = list(numbers_in(file, IMAGES).values())
+        return there[0] if len(there) == 1 else None
+
+
+def listed(numbers):
+    """Numbers of frames for a note: the first ones, and how many there are."""
+    shown = ", ".join(map(str, numbers[:SHOWN]))
+    return f"{shown} … ({len(numbers)} in all)" if len(numbers) > SHOWN else shown
