@@ -59,7 +59,7 @@ class I08(I14):
                 if not (scan or getattr(p, name).file or getattr(p, name).key):
                     p.record(f"{name}.key", next((key for key in known if key in file), None))
             if p.drop_missing and not p.framefilter.file and not p.framefilter.key:
-                self._leave_out(file, f"{key.rpartition('/')[0]}_sum/sum")
+                self._spare_reading(file, f"{key.rpartition('/')[0]}_sum/sum")
         camera = key.split("/")[-2]
         if camera in STXM:
             p.record("orientation", 0)
@@ -87,7 +87,7 @@ class I08(I14):
             found.setdefault("psize", tuple(value * (metres(unit or "m") or 1.0) for value, unit in sizes))
         return found
 
-    def _leave_out(self, file, sums):
+    def _spare_reading(self, file, sums):
         """Take the sums of frames as a filter, where some are 0."""
         if sums not in file:
             return

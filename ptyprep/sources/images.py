@@ -34,8 +34,11 @@ class ImageFiles:
         self._files = _numbered(files, self.notes)
         self.path = files[0].parent if len(files) > 1 else files[0]
         first = next(file for file in self._files if file is not None)
+        odd = next((file for file in files if file.suffix.lower() not in SUFFIXES), None)
+        if odd is not None:
+            raise SourceError(f"{odd}: not an image by its name; expected one that ends with {', '.join(SUFFIXES)}")
         with _opened(first) as image:
-            frame, inside = np.asarray(image.data), image.nframes
+            frame, inside = _data(first, image), image.nframes
             self._read_header(image)
         if frame.ndim != 2 or frame.dtype.kind not in "biuf":
             raise SourceError(f"{first}: an image of {frame.dtype} {frame.shape}; expected real numbers (h, w)")
@@ -105,10 +108,7 @@ class ImageFiles:
             if file is None:
                 raise SourceError(dict((frames.start, why) for frames, why in self.missing)[index])
             with _opened(file) as image:
-                try:
-                    frame = np.asarray(image.getframe(int(index)).data if self._inside else image.data)
-                except Exception as err:    # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
-                    raise SourceError(f"{file}: frame {index} cannot be read ({type(err).__name__}: {err})") from err
+                frame = _data(file, image, int(index) if self._inside else None)
             if frame.shape != self.shape[1:] or not np.can_cast(frame.dtype, self.dtype, "safe"):
                 raise SourceError(f"{file}: an image of {frame.dtype} {frame.shape}, those before are of {self.dtype} "
                                   f"{self.shape[1:]}")
@@ -160,6 +160,14 @@ def _opened(file):
         yield image
     finally:
         image.close()
+
+
+def _data(file, image, index=None):
+    """The counts of an open image, or of one of several in it."""
+    try:
+        return np.asarray(image.data if index is None else image.getframe(index).data)
+    except Exception as err:        # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
+        raise SourceError(f"{file}: image {index or 0} cannot be read ({type(err).__name__}: {err})") from err
 
 
 def _numbered(files, notes):
