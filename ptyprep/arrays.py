@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ptyprep.errors import SourceError
+from ptyprep.errors import PositionError, SourceError
 from ptyprep.positions import read_table
 from ptyprep.sources.hdf5 import dataset_in, datasets_in, is_hdf5, read_dataset, reading, text_attribute
 from ptyprep.sources.images import SUFFIXES, ImageFiles
@@ -47,7 +47,8 @@ def read_array(path, key=None, *, parameter, dims=None):
     """
     path = Path(path)
     if not path.is_file():
-        raise SourceError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {parameter} should name a file")
+        raise SourceError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; "
+                          f"{re.sub('key$', 'file', parameter)} should name a file with it")
     if is_hdf5(path):
         found = _from_hdf5(path, key, parameter, dims)
     elif path.suffix == ".npy":
@@ -63,7 +64,8 @@ def read_array(path, key=None, *, parameter, dims=None):
     if found.values.dtype.kind not in "biuf":
         raise SourceError(f"{found.where} is {found.values.dtype}; expected real numbers")
     if dims and found.values.ndim not in dims:
-        raise SourceError(f"{found.where} has shape {found.values.shape}; expected {_dimensions(dims)}")
+        raise SourceError(f"{found.where} has shape {found.values.shape}; expected "
+                          f"{' or '.join(map(str, dims))} dimensions")
     return found
 
 
@@ -72,8 +74,8 @@ def columns_of(path):
     if Path(path).suffix != ".npy":
         return read_table(path)
     array = npy(Path(path))
-    if array.ndim != 2 or array.dtype.kind not in "iuf":
-        raise SourceError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers (n, 2), (y, x)")
+    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "iuf":
+        raise PositionError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers (n, 2), (y, x)")
     return {str(i): column for i, column in enumerate(array.T.astype(float))}, {}
 
 
@@ -82,16 +84,24 @@ def numbers_in(file, dims=None):
     return datasets_in(file, lambda node: (not dims or node.ndim in dims) and node.dtype.kind in "biuf")
 
 
+def only_one(file, dims=None):
+    """The name of the only dataset of numbers in an open file that has so many dimensions, or of the only one with the
+    fewest of them; None where several are alike."""
+    there = numbers_in(file, dims)
+    fewest = min((len(shape) for shape in there.values()), default=0)
+    found = [name for name, shape in there.items() if len(shape) == fewest]
+    return found[0] if len(found) == 1 else None
+
+
 def _from_hdf5(path, key, parameter, dims):
     with reading(path) as file:
         if key is None:
-            there = list(numbers_in(file, dims))
-            if len(there) != 1:
-                raise SourceError(f"{path}: which dataset is meant? Set {parameter}; those of {_dimensions(dims)} are "
-                                  f"{', '.join(there) or 'none'}")
-            key = there[0]
+            key = only_one(file, dims)
+            if key is None:
+                raise SourceError(f"{path}: which dataset is it? Set {parameter}; {_those(dims)} are "
+                                  f"{', '.join(numbers_in(file, dims)) or 'none'}")
         if key not in file and file.get(key, getlink=True) is None:
-            raise SourceError(f"{path}: no dataset {key}; those of {_dimensions(dims)} are "
+            raise SourceError(f"{path}: no dataset {key}; {_those(dims)} are "
                               f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
@@ -166,5 +176,5 @@ def npy(path, mmap_mode=None):
         raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
 
 
-def _dimensions(dims):
-    return f"{' or '.join(map(str, dims))} dimensions" if dims else "numbers"
+def _those(dims):
+    return f"those of {' or '.join(map(str, dims))} dimensions" if dims else "its datasets of numbers"

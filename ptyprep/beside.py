@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep.arrays import Named, npy, numbers_in, read_array
+from ptyprep.arrays import Named, npy, only_one, read_array
 from ptyprep.correct import Corrections, average, good_by_value, relative_flux
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import shapes
@@ -288,10 +288,8 @@ class Beside(PtyScan):
 def _shape_of(path, key):
     """The shape of a dataset, None where it is not named and cannot be told."""
     with reading(path) as file:
-        if key is not None:
-            return dataset_in(file, key).shape
-        there = list(numbers_in(file, IMAGES).values())
-        return there[0] if len(there) == 1 else None
+        key = only_one(file, IMAGES) if key is None else key
+        return None if key is None else dataset_in(file, key).shape
 
 
 def listed(numbers):

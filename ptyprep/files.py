@@ -6,7 +6,7 @@ import numpy as np
 
 from ptyprep.arrays import columns_of, is_spec, read_array
 from ptyprep.beside import Beside, listed
-from ptyprep.errors import ParameterError, PositionError
+from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.params import Array, Group, Par
 from ptyprep.positions import (
     AXES,
@@ -350,7 +350,10 @@ class FileScan(Beside):
         found = read_array(path, key, parameter="positions.slow_key and positions.fast_key")
         if index is None:
             return found
-        return found._replace(values=self.inner(found.values, lambda shape: len(shape) == 2)).column(index)
+        try:
+            return found._replace(values=self.inner(found.values, lambda shape: len(shape) == 2)).column(index)
+        except SourceError as err:
+            raise PositionError(str(err)) from None
 
     def _keys_in(self, columns, path):
         p, there = self.p.positions, ", ".join(columns)

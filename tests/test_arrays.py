@@ -60,9 +60,9 @@ def write_odd(folder):
 
 
 @pytest.mark.parametrize(("name", "key", "words"), [
-    ("absent.h5", None, "no such file; mask.key should name a file"),
-    ("", None, "a folder; mask.key should name a file"),
-    ("two.h5", None, "which dataset is meant? Set mask.key; those of 2 dimensions are /a, /b"),
+    ("absent.h5", None, "no such file; mask.file should name a file with it"),
+    ("", None, "a folder; mask.file should name a file with it"),
+    ("two.h5", None, "which dataset is it? Set mask.key; those of 2 dimensions are /a, /b"),
     ("two.h5", "c", "no dataset c; those of 2 dimensions are /a, /b. Set mask.key"),
     ("two.h5", "text", "expected real numbers"),
     ("bad.npy", None, "cannot be read as a .npy file"),

@@ -19,12 +19,12 @@ class Stack(FileScan):
 
     def open(self):
         source = ArrayFrames(FRAMES)
-        source.path = self.where
+        source.path = self.at
         return source
 
 
 def scan(path, **pars):
-    Stack.where = path
+    Stack.at = path
     made = Stack({**GEOMETRY, **pars})
     made.look()
     return made
@@ -39,6 +39,12 @@ def hdf5(path, **datasets):
         for name, value in datasets.items():
             file[name] = value
     return path
+
+
+@pytest.fixture(autouse=True)
+def any_spread(monkeypatch):
+    """Positions of these tests are a few metres apart, and have no unit."""
+    monkeypatch.setattr("ptyprep.files.GUESSED", np.inf)
 
 
 # --- positions ----------------------------------------------------------------------------------------
@@ -172,8 +178,8 @@ def test_keys_that_are_missing(tmp_path):
         scan(path, **{"positions.file": path})
     with h5py.File(path, "r+") as file:
         file["a/table"], file["a/frames"], file["title"] = np.zeros((N, 3)), FRAMES, "words"
-    with pytest.raises(SourceError, match="f.h5: no dataset why; those of 1 or 2 dimensions are /a/table, /x, /y. "
-                                          "Set positions.slow_key and positions.fast_key"):
+    with pytest.raises(SourceError, match="f.h5: no dataset why; its datasets of numbers are /a/frames, /a/table, /x, "
+                                          "/y. Set positions.slow_key and positions.fast_key"):
         scan(path, **keys("why"))
     with pytest.raises(ParameterError, match="positions: neither recorded nor given.*positions.file"):
         scan(path)
@@ -212,7 +218,7 @@ def test_a_mask_in_hdf5(tmp_path):
     assert np.array_equal(masked(tmp_path, **{"mask.file": path}), GOOD)            # the only one of two dimensions
     path = hdf5(tmp_path / "m.h5", mask=GOOD, other=~GOOD)
     assert np.array_equal(masked(tmp_path, **{"mask.file": path, "mask.key": "mask"}), GOOD)
-    for pars, words in (({}, "m.h5: which dataset is the mask.*Set mask.key.*/mask, /other"),
+    for pars, words in (({}, "m.h5: which dataset is it.*Set mask.key.*/mask, /other"),
                         ({"mask.key": "absent"},
                          "m.h5: no dataset absent; those of 2 dimensions are /mask, /other. Set mask.key")):
         with pytest.raises(SourceError, match=words):

@@ -143,7 +143,8 @@ def test_a_raster_in_four_dimensions(tmp_path):
     with h5py.File(tmp_path / "r.h5", "w") as file:
         file["data"], file["rows"], file["cols"] = frames, [0.0, 1, 2], [5.0, 6, 7, 8]
     scan = Hdf5({"intensities.file": tmp_path / "r.h5", "intensities.key": "data", "positions.slow_key": "rows",
-                 "positions.fast_key": "cols"}, energy=8, distance=1, psize=1e-4, center="fftshift").initialize()
+                 "positions.fast_key": "cols", "positions.unit": "m"}, energy=8, distance=1, psize=1e-4,
+                center="fftshift").initialize()
     batch = next(scan.batches())
     assert np.array_equal(batch.data, frames.reshape(12, 8, 8)) and batch.data.dtype == "f4"
     assert batch.position[[0, 4, 11]].tolist() == [[0, 5], [1, 5], [2, 8]]
@@ -199,7 +200,7 @@ def test_a_damaged_last_file_is_named_or_left_out(tmp_path, policy, kept):
     (tmp_path / "s_data_000003.h5").write_bytes(b"")
     np.save(tmp_path / "p.npy", PLACES)
     pars = {"file": tmp_path / "s_master.h5", "positions.file": tmp_path / "p.npy"}
-    with pytest.raises(SourceError, match="s_data_000003.h5: not an HDF5 file.*1 of the wanted frames.*6 to 6"):
+    with pytest.raises(SourceError, match="s_data_000003.h5: not an HDF5 file.*missing for it: 1 .6 to 6"):
         Eiger(pars).initialize()
     batches = list(Eiger(pars, bad_frames=policy).initialize().batches())
     weight = np.concatenate([b.weight for b in batches])

@@ -124,7 +124,7 @@ def test_a_line_whose_buffer_was_not_read_has_no_positions(tmp_path):
     with h5py.File(tmp_path / "000031.h5", "a") as file:
         for name in "yx":
             file[f"entry/measurement/npoint_buff/{name}"][1] = -1.0
-    with pytest.raises(PtyprepError, match="frames without a position: 4, 5, 6, 7"):
+    with pytest.raises(PtyprepError, match="4 of 12 are not finite, the first at scan point 4"):
         Nanomax(**pars).initialize()
     scan = Nanomax(**pars, **{"positions.mismatch": "drop"}).initialize()
     assert np.concatenate([b.frame for b in scan.batches()]).tolist() == [0, 1, 2, 3, 8, 9, 10, 11]

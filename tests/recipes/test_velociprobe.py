@@ -42,7 +42,7 @@ def test_readings_of_a_trigger_are_reduced(written, reduce, y, x):
 
 def test_a_trigger_without_readings_shifts_nothing(written):
     rows = [row for row in READINGS if row[0] != 2]
-    with pytest.raises(PositionError, match="frames without a position: 1"):
+    with pytest.raises(PositionError, match="1 of 4 are not finite, the first at scan point 1"):
         placed(written(rows))
     found, scan = placed(written(rows, **{"positions.mismatch": "drop"}))
     assert np.allclose(found, [[-2.5, 15], [-6.5, 42], [-8, 50]])
@@ -55,7 +55,7 @@ def test_a_trigger_without_readings_shifts_nothing(written):
     ((0, 0, 0, 0), "all trigger numbers are below 1"),
     ((1, 2, 3, 3.5), "3.5|2.5.*whole numbers"),
     ((1, 2, 3, float("nan")), "whole numbers"),
-    ((1, 2, 3, 9), "readings of frames that are not there"),
+    ((1, 2, 3, 9), "none for triggers 9"),
 ])
 def test_numbers_that_say_no_frame_are_refused(written, triggers, words):
     with pytest.raises(PositionError, match=words):
