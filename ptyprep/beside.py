@@ -289,7 +289,8 @@ def _shape_of(path, key):
     """The shape of a dataset, None where it is not named and cannot be told."""
     with reading(path) as file:
         key = only_one(file, IMAGES) if key is None else key
-        return None if key is None else dataset_in(file, key).shape
+        node = None if key is None else file.get(key, getlink=True)
+        return None if node is None else dataset_in(file, key).shape
 
 
 def listed(numbers):
