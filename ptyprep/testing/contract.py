@@ -2,6 +2,7 @@
 import difflib
 import inspect
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -26,7 +27,7 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
     """Check that a recipe keeps the contract of `PtyScan` on a (tiny) scan; the list of what was checked.
 
     recipe : the class
-    ranks : also prepare on that many ranks, where there is an mpirun and the class stands in a file; 1: do not
+    ranks : also prepare on that many ranks, where there are mpirun and mpi4py and the class stands in a file; 1: do not
     pars : parameters of a scan that it can prepare, with at least two frames
 
     Raises RecipeError that lists everything that is wrong.
@@ -35,7 +36,7 @@ def check_recipe(recipe, /, *, ranks=3, **pars):
         raise RecipeError("check_recipe runs on one process and starts ranks itself; call it without mpirun")
     checks = [_documented, _hooks_spelled, _positions_fit, _order_does_not_matter, _cut_while_reading,
               _chunks_do_not_matter, _saved]
-    if ranks > 1 and mpirun() and _spoken(recipe):
+    if ranks > 1 and mpirun() and find_spec("mpi4py") and _spoken(recipe):
         checks.append(_ranks_do_not_matter)
     done, problems = [], []
     with tempfile.TemporaryDirectory() as folder:
