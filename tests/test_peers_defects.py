@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyprep import OutputError, ParameterError, PositionError, SourceError, recipe
+from ptyprep import FrameError, OutputError, ParameterError, PositionError, SourceError, recipe
 from ptyprep.frame import FramePlan
 from ptyprep.h5rw import write
 from ptyprep.testing import read_ptyd, run_on_ranks, write_cxi
@@ -192,7 +192,6 @@ def test_ptychodus_and_pynx_masks_follow_crops_beyond_the_edge_padding_bins_and_
     raw = np.arange(7 * 9).reshape(1, 7, 9)
     good = np.random.default_rng(1).random((7, 9)) > 0.2
     y, x = np.clip(y, -margin, 6 + margin), np.clip(x, -margin, 8 + margin)
-    plan = FramePlan.make((7, 9), shape=(6, 6), center=(y, x), orientation=orientation, rebin=rebin, margin=margin)
     flips = [orientation & 2, orientation & 1][::-1 if orientation & 4 else 1]
     middle = rebin * (6 // rebin // 2) + (rebin - 1) / 2
     top, left = (int(np.floor(c - (5 - middle if flip else middle) + 0.5)) for c, flip in zip((y, x), flips))
@@ -201,6 +200,12 @@ def test_ptychodus_and_pynx_masks_follow_crops_beyond_the_edge_padding_bins_and_
         for c in range(6):
             if 0 <= top + r < 7 and 0 <= left + c < 9:
                 region[r, c], mask[r, c] = raw[0, top + r, left + c], good[top + r, left + c]
+    wish = {"shape": (6, 6), "center": (y, x), "orientation": orientation, "rebin": rebin, "margin": margin}
+    if top + 6 <= 0 or left + 6 <= 0 or top >= 7 or left >= 9:
+        with pytest.raises(FrameError, match="not one pixel of the raw frame"):
+            FramePlan.make((7, 9), **wish)
+        return
+    plan = FramePlan.make((7, 9), **wish)
     n = 6 // rebin
     region, mask = (a.reshape(n, rebin, n, rebin) for a in (region, mask))
     region, mask = region.sum(axis=(1, 3)), mask.all(axis=(1, 3))
