@@ -59,6 +59,12 @@ def average(frames):
     return np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
 
 
+def median(frames):
+    """The median (h, w) float64 of the believable counts of frames (n, h, w); NaN where there is none."""
+    frames = np.asarray(frames)
+    return np.ma.median(np.ma.masked_array(frames, ~believable(frames)), axis=0).astype(float).filled(np.nan)
+
+
 @dataclass(frozen=True)
 class Corrections:
     """What is done to raw counts before a recipe's own `correct`: (counts - dark) / flat / monitor.
@@ -195,7 +201,8 @@ def relative_flux(readings, sigma=3.0):
     outliers, before = ~usable, None
     while before is None or (outliers != before).any():
         before, mean, spread = outliers, readings[~outliers].mean(), readings[~outliers].std()
-        outliers = ~usable | (abs(np.where(usable, readings, mean) - mean) > sigma * spread + 1e-9 * mean)
+        far = sigma * spread + 1e-9 * mean      # readings that are alike differ by rounding
+        outliers = ~usable | (abs(np.where(usable, readings, mean) - mean) > far)
         if outliers.all():
             raise SourceError(f"every reading of the monitor is further than {sigma:g} standard deviations from the "
                               f"mean")

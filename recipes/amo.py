@@ -8,6 +8,7 @@ from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.sources import Hdf5Stack
+from ptyprep.sources.gathered import mean_of
 from ptyprep.sources.hdf5 import reading
 
 
@@ -78,4 +79,4 @@ class Amo(FileScan):
         if run.shape[1:] != self.source.shape[1:]:
             raise SourceError(f"{path}: frames of {run.shape[1:]} pixels; those of {self.p.data_file} have "
                               f"{self.source.shape[1:]}")
-        return sum(run.read([i])[0].astype(float) for i in range(run.shape[0])) / run.shape[0]
+        return mean_of(run)

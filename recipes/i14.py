@@ -7,10 +7,11 @@ from ptyprep_recipes.hdf5 import Hdf5
 
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections
+from ptyprep.correct import Corrections, median
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import is_hdf5, reading, stacks_in, text_attribute
+from ptyprep.sources.gathered import mean_of
+from ptyprep.sources.hdf5 import is_hdf5, member, reading, stacks_in, text_attribute
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable
 SET, READBACK = ("{0}_value_set", "{0}/value_set"), ("{0}_value", "{0}", "{0}/value", "{0}/{0}")
@@ -104,9 +105,11 @@ class I14(Hdf5):
     def load_corrections(self):
         p, made = self.p, super().load_corrections() or Corrections(negative=self.p.darkfield.negative)
         if p.dark_scan:
-            made = made.also(dark=self._average(p.dark_scan, np.median, SOME))
+            dark = self._scan_without(p.dark_scan)
+            n = dark.shape[0]
+            made = made.also(dark=median(dark.read(np.unique(np.linspace(0, n - 1, min(n, SOME)).astype(int)))))
         if p.flat_scan:
-            flat = self._average(p.flat_scan, np.mean)
+            flat = mean_of(self._scan_without(p.flat_scan))
             made = made.also(flat=flat - made.dark if isinstance(made.dark, np.ndarray) else flat)
         return made
 
@@ -123,7 +126,7 @@ class I14(Hdf5):
         for place in _places(file, deep=False):
             for name in [wanted] if wanted else _members(file, place):
                 key = f"{place}/{name}/data".lstrip("/")
-                node = _get(file, key)
+                node = member(file, key)
                 if isinstance(node, h5py.Dataset):
                     info = h5py.h5o.get_info(node.id)
                     if node.ndim > 2 and node.dtype.kind in "biuf" and min(node.shape[-2:]) > 1 \
@@ -144,9 +147,9 @@ class I14(Hdf5):
         group, known = getattr(self.p, f"recorded_{name}"), self._known[name]
         if group.file:
             return
-        there = [key for key in known if isinstance(_get(file, key), h5py.Dataset)]
+        there = [key for key in known if isinstance(member(file, key), h5py.Dataset)]
         key = group.key or next(iter(there), None)
-        node = _get(file, key) if key else None
+        node = member(file, key) if key else None
         if not isinstance(node, h5py.Dataset):
             return
         said = f"{file.filename}: {name} is {key}" + (f", of {' and '.join(there)}" if len(there) > 1 else "")
@@ -164,7 +167,7 @@ class I14(Hdf5):
             for place in dict.fromkeys([near, *_places(file, deep=True)]):
                 for pattern in patterns:
                     keys = [f"{place}/{pattern.format(name)}" for name in names]
-                    nodes = [_get(file, key) for key in keys]
+                    nodes = [member(file, key) for key in keys]
                     if all(isinstance(node, h5py.Dataset) for node in nodes) and max(node.size for node in nodes) > 1:
                         return keys
         return None
@@ -177,26 +180,16 @@ class I14(Hdf5):
             self.note(f"{axis.where} has no unit and is taken as {unit}")
         return self.metres(multiplier, unit, axis.where)
 
-    def _average(self, path, average, most=None):
-        """The average (h, w) of a scan's frames, of `most` of them spread over it."""
+    def _scan_without(self, path):
+        """The frames of a scan without light or sample."""
         with reading(path, "a NeXus file of GDA") as file:
             source = Hdf5Stack(path, self._frames_in(file))
         source.threads = self.threads or 1
-        n = source.shape[0]
-        if most:
-            return average(source.read(np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))), axis=0)
-        return sum(source.read(range(i, min(i + 8, n))).sum(axis=0, dtype=float) for i in range(0, n, 8)) / n
-
-
-def _get(file, key):
-    try:
-        return file.get(key)
-    except (KeyError, OSError, RuntimeError, ValueError):       # a link that leads nowhere
-        return None
+        return source
 
 
 def _members(file, place):
-    node = file if not place else _get(file, place)
+    node = file if not place else member(file, place)
     return list(node) if isinstance(node, h5py.Group) else []
 
 

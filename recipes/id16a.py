@@ -8,7 +8,7 @@ import numpy as np
 
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections
+from ptyprep.correct import Corrections, average
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
@@ -158,10 +158,8 @@ class Id16a(FileScan):
             if lot.shape[1:] != self.source.shape[1:]:
                 raise SourceError(f"{lot.path}: frames of {lot.shape[1:]} pixels; the scan has "
                                   f"{self.source.shape[1:]}")
-        total = sum(lot.read([i])[0].astype(float) for lot in lots for i in range(lot.shape[0]))
-        count = sum(lot.shape[0] for lot in lots)
-        self.note(f"{name}: the mean of {count} frames {pattern}")
-        return total / count
+        self.note(f"{name}: the mean of {sum(lot.shape[0] for lot in lots)} frames {pattern}")
+        return average(lot.read([i])[0] for lot in lots for i in range(lot.shape[0]))
 
     def _told(self, name):
         """Readings (n,) of a motor or counter for each frame, by the headers; NaN where the frame is missing."""

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from ptyprep.correct import (
+    average,
     believable,
     find_bad_pixels,
+    median,
     neighbour_median,
     photon_energy_of_electrons,
     relative_flux,
 )
-from ptyprep.errors import ParameterError, SourceError
-from ptyprep.masks import shapes
+from ptyprep.errors import SourceError
 
 INTEGERS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"]
 
@@ -127,24 +128,11 @@ def test_flux_is_relative_to_what_can_be_believed():
         relative_flux([0, np.nan])
 
 
-# --- why pixels are bad ------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize(("text", "inside"), [
-    ("circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) <= 2),
-    ("not circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) > 2),
-    ("rectangle 1 3 0 9", lambda y, x: (y >= 1) & (y < 3) & (x < 9)),
-    ("line 0 0 0 5 3", lambda y, x: (y <= 1) & (x <= 5)),
-    ("circle 0 0 1\n rectangle 5 6 5 6", lambda y, x: (y + x <= 1) | (y == 5) & (x == 5)),
-    ("polygon 0.5 0.5 0.5 6.5 4.5 6.5 4.5 0.5", lambda y, x: (y >= 1) & (y <= 4) & (x >= 1) & (x <= 6)),
-    ("polygon -0.5 -0.5 -0.5 8.2 8.2 -0.5", lambda y, x: y + x < 7.7),
-])
-def test_shapes_cover_the_pixels_whose_middle_they_hold(text, inside):
-    y, x = np.mgrid[:7, :10]
-    assert np.array_equal(shapes(text, (7, 10)), inside(y, x))
-
-
-@pytest.mark.parametrize("text", ["square 1 2", "circle 1 2", "circle a b c", "polygon 1 2 3 4", "line 1 1 1 1 2",
-                                  "not"])
-def test_a_shape_that_is_none_is_refused(text):
-    with pytest.raises(ParameterError, match="mask shape"):
-        shapes(text, (5, 5))
+@pytest.mark.parametrize(("join", "numpys"), [(average, np.mean), (median, np.median)])
+def test_marks_of_the_detector_are_in_no_average(join, numpys):
+    frames = np.random.default_rng(8).integers(0, 60, (7, 4, 5)).astype("u2")
+    frames[2, 1, 1] = frames[:, 3, 3] = 2**16 - 1
+    expected = numpys(frames.astype(float), axis=0)
+    expected[1, 1] = numpys(np.delete(frames[:, 1, 1], 2).astype(float))
+    expected[3, 3] = np.nan
+    assert np.allclose(join(frames), expected, equal_nan=True)

@@ -46,8 +46,12 @@ def one_frame_in_each(files, key):
 def mean_frame(path, key, names="*"):
     """The average (h, w) of the believable counts of the frames in some files, or of those in one."""
     files = files_at(path, names)
-    stack = one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key)
-    return average(stack.read([number])[0] for number in range(stack.shape[0]))
+    return mean_of(one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key))
+
+
+def mean_of(source):
+    """The average (h, w) of the believable counts of a source's frames, read one after the other."""
+    return average(source.read([number])[0] for number in range(source.shape[0]))
 
 
 def frames_of(file, key, must=False):
