@@ -1,0 +1,27 @@
+"""Masks drawn as shapes, against distances and comparisons; reasons are in test_reasons.py."""
+import numpy as np
+import pytest
+
+from ptyprep.errors import ParameterError
+from ptyprep.masks import shapes
+
+
+@pytest.mark.parametrize(("text", "inside"), [
+    ("circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) <= 2),
+    ("not circle 3 4 2", lambda y, x: np.hypot(y - 3, x - 4) > 2),
+    ("rectangle 1 3 0 9", lambda y, x: (y >= 1) & (y < 3) & (x < 9)),
+    ("line 0 0 0 5 3", lambda y, x: (y <= 1) & (x <= 5)),
+    ("circle 0 0 1\n rectangle 5 6 5 6", lambda y, x: (y + x <= 1) | (y == 5) & (x == 5)),
+    ("polygon 0.5 0.5 0.5 6.5 4.5 6.5 4.5 0.5", lambda y, x: (y >= 1) & (y <= 4) & (x >= 1) & (x <= 6)),
+    ("polygon -0.5 -0.5 -0.5 8.2 8.2 -0.5", lambda y, x: y + x < 7.7),
+])
+def test_shapes_cover_the_pixels_whose_middle_they_hold(text, inside):
+    y, x = np.mgrid[:7, :10]
+    assert np.array_equal(shapes(text, (7, 10)), inside(y, x))
+
+
+@pytest.mark.parametrize("text", ["square 1 2", "circle 1 2", "circle a b c", "polygon 1 2 3 4", "line 1 1 1 1 2",
+                                  "not"])
+def test_a_shape_that_is_none_is_refused(text):
+    with pytest.raises(ParameterError, match="mask shape"):
+        shapes(text, (5, 5))
