@@ -739,7 +739,8 @@ class PtyScan(Tree):
         """Listed scan points that never came, because the scan ended before `end`."""
         never = self.selection.points[self._taken:][self.selection.points[self._taken:] >= end]
         if len(never):
-            new = [(int(point), f"the scan ended after {end} frames") for point in np.unique(never)]
+            numbers = share.numbers(self, np.unique(never)).tolist()
+            new = [(number, f"the scan ended after {end} frames") for number in numbers]
             self.bad += new
             self._unsaved += new
             self.selection = self.selection.without(never)
