@@ -115,16 +115,21 @@ def _by_matlab(path):
         return file.read(6) == b"MATLAB"
 
 
-def _from_matlab(path, key, parameter, dims):
+def matlab(path):
+    """{name: value} of a MATLAB file older than 7.3; a struct is such a dict again. Raises SourceError."""
     try:
         from scipy.io import loadmat
     except ImportError as err:
         raise SourceError(f"{path}: a MATLAB file older than 7.3 needs scipy; pip install scipy") from err
     try:
-        there = {name: value for name, value in loadmat(path).items()
-                 if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"}
+        return loadmat(path, simplify_cells=True)
     except Exception as err:    # noqa: BLE001  scipy raises whatever a damaged file makes it stumble over
         raise SourceError(f"{path}: cannot be read as a MATLAB file ({type(err).__name__}: {err})") from err
+
+
+def _from_matlab(path, key, parameter, dims):
+    there = {name: np.asarray(value) for name, value in matlab(path).items()
+             if isinstance(value, np.ndarray | int | float) and np.asarray(value).dtype.kind in "biuf"}
     fitting = [name for name, value in there.items() if not dims or value.ndim in dims]
     if key is None and len(fitting) == 1:
         key = fitting[0]

@@ -189,15 +189,15 @@ class Beside(PtyScan):
         joined = group.file is None and getattr(self.source, "parts", None)
         if self.source is None or joined or not is_hdf5(path) or path.suffix == ".mat":
             return None
-        found, n = _shape_of(path, group.key), self.source.shape[0]
+        found = _shape_of(path, group.key)
         if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
             return None
-        if np.prod(found[:-2]) == n > 1:
-            return Hdf5Stack(path, group.key)
-        outer = getattr(self.p, "outer_index", None)
-        if outer is not None and len(found) > 3 and found[0] == self.source.outer_size and np.prod(found[1:-2]) == n:
-            return Hdf5Stack(path, group.key, outer)
-        return None
+        return self.stack_of(path, group.key, found[:-2])
+
+    def stack_of(self, path, key, shape):
+        """The dataset with a dark field, flat field or mask for each frame, of axes `shape` before the image's; None
+        where there are not as many as frames. A recipe whose frames have an axis more answers for it."""
+        return Hdf5Stack(path, key) if np.prod(shape) == self.source.shape[0] > 1 else None
 
     def each(self, name):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""

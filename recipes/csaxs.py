@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from ptyprep import FileScan, Par
-from ptyprep.arrays import read_array
+from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.frame import orientation_flags
 from ptyprep.sources import Hdf5Stack, ImageFiles
@@ -223,18 +223,14 @@ def _orchestra(path, scan_number):
 
 def _matlab_mask(path):
     """Good pixels (h, w) of a MATLAB file: its `mask`, or `valid_mask` with indices and framesize, columns first."""
+    found = matlab(path)
     try:
-        from scipy.io import loadmat
-    except ImportError as err:
-        raise SourceError(f"{path}: a MATLAB file needs scipy; pip install scipy") from err
-    try:
-        found = loadmat(path, simplify_cells=True)
         if "mask" in found:
             good = np.asarray(found["mask"]) != 0
         else:
             size = tuple(int(n) for n in found["valid_mask"]["framesize"])
             good = np.isin(np.arange(1, np.prod(size) + 1), found["valid_mask"]["indices"]).reshape(size, order="F")
-    except Exception as err:    # noqa: BLE001  scipy raises whatever a damaged file makes it stumble over
+    except (KeyError, TypeError, ValueError, IndexError) as err:
         raise SourceError(f"{path}: no mask, and no valid_mask with indices and framesize, can be read "
                           f"({type(err).__name__}: {err})") from err
     if good.ndim != 2:

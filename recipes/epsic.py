@@ -7,7 +7,7 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import read_dataset, reading
+from ptyprep.sources.hdf5 import member, read_dataset, reading
 
 
 class Epsic(FileScan):
@@ -99,8 +99,5 @@ class Epsic(FileScan):
     def _recorded_mask(self):
         """bool (h, w), True = bad, or None."""
         with reading(self._metadata_file(), "a file with the microscope's metadata") as file:
-            try:
-                node = file.get("data/mask")
-            except (KeyError, OSError):
-                node = None
+            node = member(file, "data/mask")
             return read_dataset(node) != 0 if isinstance(node, h5py.Dataset) and node.ndim == 2 else None

@@ -1,6 +1,8 @@
 """Any HDF5 file: say where frames, positions, mask and corrections are."""
 from pathlib import Path
 
+import numpy as np
+
 from ptyprep import FileScan, Group, Par
 from ptyprep.sources import Hdf5Stack
 
@@ -34,3 +36,9 @@ class Hdf5(FileScan):
         outer, size = self.p.outer_index, self.source.outer_size
         there = outer is not None and values.shape[:1] == (size,) and not fits(values.shape) and fits(values.shape[1:])
         return values[outer] if there else values
+
+    def stack_of(self, path, key, shape):
+        outer, source = self.p.outer_index, self.source
+        if outer is not None and shape[0] == source.outer_size and np.prod(shape[1:]) == source.shape[0] > 1:
+            return Hdf5Stack(path, key, outer)
+        return super().stack_of(path, key, shape)

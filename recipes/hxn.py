@@ -9,7 +9,7 @@ from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.frame import whole
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_dataset, read_numbers, reading, scalar, stacks_in
+from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
 
 FRAMES = ("/entry/data/data", "/diff_data/*/det_images", "/entry/instrument/detector/data")
 HC = 1.2398     # keV nm, as the export has it when it makes a wavelength of the energy
@@ -45,7 +45,7 @@ class Hxn(FileScan):
             if key is None and "diffamp" in file:
                 key = "diffamp"
             elif "raw_data/filename" in file and (key is None or key not in file):
-                name = Path(_text(dataset_in(file, "raw_data/filename")))
+                name = Path(text_in(dataset_in(file, "raw_data/filename")))
                 region = read_numbers(dataset_in(file, "raw_data/roi")) if "raw_data/roi" in file else None
                 path = next((at for at in (path.parent / name, path.parent / name.name) if at.is_file()), None)
                 if path is None:
@@ -137,8 +137,3 @@ def _frames_in(path):
         raise SourceError(f"{path}: which are the frames? Expected diffamp, or one of {', '.join(FRAMES)}; the stacks "
                           f"in it are {there}. Set key")
     return found[0]
-
-
-def _text(dataset):
-    value = np.ravel(read_dataset(dataset))[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -14,11 +14,10 @@ import h5py
 import numpy as np
 
 from ptyprep import codec
-from ptyprep.buffers import empty
 from ptyprep.errors import PtyprepError, SourceError
 from ptyprep.masks import DETECTOR, GAP
+from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
-from ptyprep.threads import in_threads
 
 BLOCK = 8                   # frames that a thread reads together: they stay in the processor's cache
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
@@ -233,7 +232,7 @@ class Piece:
         return range(self.start, self.start + turns * self.step + rest + 1)
 
 
-class Hdf5Stack:
+class Hdf5Stack(InBlocks):
     """HDF5 file with a stack of frames (n, h, w) or a raster of them (rows, cols, h, w).
 
     key : dataset; None where there is only one stack
@@ -243,7 +242,6 @@ class Hdf5Stack:
     parts : [(file, frames, raster or None)] of those that were joined; None for one file
     """
     mask = mask_reasons = saturation = parts = outer_size = None
-    threads = 1
 
     def __init__(self, path, key=None, outer=None):
         self.path = Path(path)
@@ -346,15 +344,6 @@ class Hdf5Stack:
 
     def progress(self):
         return self.shape[0], True
-
-    def read(self, indices, window=None):
-        """Frames by number; see `FrameSource.read`. Raises what `reader` says."""
-        indices = np.asarray(indices, int)
-        h, w = window.shape if window else self.shape[1:]
-        out = empty((len(indices), h, w), self.dtype)
-        with self.reader(window) as fill:
-            in_threads(lambda some: fill(indices[some], out[some]), self.blocks(indices), self.threads)
-        return out
 
     @contextmanager
     def reader(self, window=None):
@@ -565,6 +554,22 @@ def scalar(file, *keys):
         if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
             return float(np.ravel(read_dataset(node))[0]), text_attribute(node, "units") or ""
     return None
+
+
+def member(group, name):
+    """A member of an open file or group, None where it is absent or a link leads nowhere."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
+
+
+def text_in(node):
+    """The text that a dataset holds, "" for anything else."""
+    if not isinstance(node, h5py.Dataset) or node.size != 1:
+        return ""
+    value = np.ravel(read_dataset(node))[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def text_attribute(node, name):

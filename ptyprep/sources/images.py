@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep.buffers import empty
 from ptyprep.errors import SourceError
-from ptyprep.threads import in_threads
+from ptyprep.sources.blocks import InBlocks
 from ptyprep.units import photon_energy
 
 SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe")
@@ -17,14 +16,13 @@ BLOCK = 8                       # images that a thread reads together
 NUMBER = r"([-+\d.eE]+)"
 
 
-class ImageFiles:
+class ImageFiles(InBlocks):
     """Image files in the order of the numbers in their names; or one file with several images.
 
     files : a path or several. Where the number that tells their names apart leaves one out, that frame is missing, and
         none after it moves
     """
     mask = saturation = grid = None
-    threads = 1
 
     def __init__(self, files):
         files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
@@ -86,13 +84,6 @@ class ImageFiles:
         before = [next(file for file in reversed(self._files[:i]) if file is not None) for i in gaps]
         return [(range(i, i + 1), f"no image between {file.name} and the next: frame {i} is missing")
                 for i, file in zip(gaps, before)]
-
-    def read(self, indices, window=None):
-        h, w = window.shape if window else self.shape[1:]
-        out = empty((len(indices), h, w), self.dtype)
-        with self.reader(window) as fill:
-            in_threads(lambda some: fill(indices[some], out[some]), self.blocks(indices), self.threads)
-        return out
 
     @contextmanager
     def reader(self, window=None):

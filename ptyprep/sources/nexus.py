@@ -14,7 +14,17 @@ from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import of_nexus
 from ptyprep.reading import read
 from ptyprep.sources.dectris import DectrisMaster
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar, text_attribute
+from ptyprep.sources.hdf5 import (
+    Hdf5Stack,
+    is_hdf5,
+    member,
+    read_dataset,
+    read_numbers,
+    reading,
+    scalar,
+    text_attribute,
+    text_in,
+)
 from ptyprep.units import metres, photon_energy
 
 PIXELS = ("", "pixel", "pixels", "px")
@@ -81,7 +91,7 @@ class NexusFile(Hdf5Stack):
         default = next((e for e in entries if said and e.name == "/" + said.strip("/")), None)
         if default is not None and self._candidates(default):
             return default
-        ptycho = [e for e in entries if "cxi_ptycho" in _text(e.get("definition")).lower()]
+        ptycho = [e for e in entries if "cxi_ptycho" in text_in(e.get("definition")).lower()]
         holding = ptycho or [e for e in entries if self._candidates(e)] or entries
         if len(holding) > 1:
             raise SourceError(f"{self.path}: frames are in {', '.join(e.name for e in holding)}: set entry to one of "
@@ -95,7 +105,7 @@ class NexusFile(Hdf5Stack):
             kind = _class(group)
             names = ["data"] if kind == "NXdetector" else _signal(group) if kind == "NXdata" else []
             for name in names:
-                node = _get(group, name)
+                node = member(group, name)
                 if isinstance(node, h5py.Dataset) and node.ndim >= 3 and node.dtype.kind in "biuf" \
                         and min(node.shape[-2:]) > 1 and _identity(node) not in seen:
                     seen.add(_identity(node))
@@ -108,7 +118,7 @@ class NexusFile(Hdf5Stack):
         default = _default_data(entry)
         signal = None if default is None else next(
             (name for name, node in found.items() for at in _signal(default)
-             if _get(default, at) is not None and _identity(_get(default, at)) == _identity(node)), None)
+             if member(default, at) is not None and _identity(member(default, at)) == _identity(node)), None)
         if signal and (signal in recorded or not recorded):
             return signal
         for names in (recorded, set(found)):
@@ -120,14 +130,14 @@ class NexusFile(Hdf5Stack):
                           + ". Set key")
 
     def _of_detector(self, entry, dataset):
-        return any(isinstance(node := _get(group, "data"), h5py.Dataset) and _identity(node) == _identity(dataset)
+        return any(isinstance(node := member(group, "data"), h5py.Dataset) and _identity(node) == _identity(dataset)
                    for group in _walk(entry) if _class(group) == "NXdetector")
 
     def _detector(self, entry):
         """The NXdetector that the frames are of: the one that holds them, else the only one; or None."""
         groups = [group for group in _walk(entry) if _class(group) == "NXdetector"]
-        frames = _get(entry.file, self.key)
-        holding = [g for g in groups if any(isinstance(node := _get(g, name), h5py.Dataset) and frames is not None
+        frames = member(entry.file, self.key)
+        holding = [g for g in groups if any(isinstance(node := member(g, name), h5py.Dataset) and frames is not None
                                             and _identity(node) == _identity(frames) for name in g)]
         found = holding or groups
         if len(found) == 1:
@@ -183,7 +193,7 @@ class NexusFile(Hdf5Stack):
         saturation = scalar(group, "saturation_value")
         self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
         for name in sorted(name for name in group if re.fullmatch(r"pixel_mask(_\d+)?", name)):
-            node = _get(group, name)
+            node = member(group, name)
             if not isinstance(node, h5py.Dataset):
                 self.notes.append(f"{group.name}/{name} leads nowhere: bad pixels that it names are not known")
             elif node.shape[-2:] != self.shape[1:] or node.size != np.prod(self.shape[1:]):
@@ -218,7 +228,7 @@ class NexusFile(Hdf5Stack):
     def _direction(self, detector, name, usual):
         """A pixel axis's direction in the laboratory."""
         for group in () if detector is None else _walk(detector):
-            node = _get(group, f"{name}_pixel_direction")
+            node = member(group, f"{name}_pixel_direction")
             vector = None if node is None else node.attrs.get("vector")
             if vector is not None and np.size(vector) == 3 and np.linalg.norm(vector) > 0:
                 return np.ravel(vector) / np.linalg.norm(vector)
@@ -229,19 +239,19 @@ class NexusFile(Hdf5Stack):
     def _scan_axes(self, entry):
         """The scan's motions: the axes of an NXdata with these frames, else the sample's translations, else what
         positioners read; those that are lengths and that move."""
-        frames, lead = _get(entry.file, self.key), self.grid or self.shape[:1]
+        frames, lead = member(entry.file, self.key), self.grid or self.shape[:1]
         datas = [group for group in _walk(entry) if _class(group) == "NXdata" and any(
-            isinstance(node := _get(group, name), h5py.Dataset) and frames is not None
+            isinstance(node := member(group, name), h5py.Dataset) and frames is not None
             and _identity(node) == _identity(frames) for name in group)]
         found = [self._axes_of(group, lead) for group in datas]
         transformations = [group for group in _walk(entry) if _class(group) == "NXtransformations"
                            and _class(group.parent) != "NXdetector"]
         found += [[self._axis(group[name], name, None, lead) for name in group if isinstance(
-            _get(group, name), h5py.Dataset)] for group in transformations]
+            member(group, name), h5py.Dataset)] for group in transformations]
         found.append([self._axis(node, group.name.rsplit("/", 1)[-1], None, lead)
                       for group in _walk(entry) if _class(group) == "NXpositioner"
                       if (node := next((n for k in ("value", "raw_value", "target_value")
-                                        if isinstance(n := _get(group, k), h5py.Dataset)), None)) is not None])
+                                        if isinstance(n := member(group, k), h5py.Dataset)), None)) is not None])
         for axes in found:
             axes = self._measured([axis for axis in axes if axis is not None])
             if len(axes) >= 2:
@@ -273,7 +283,7 @@ class NexusFile(Hdf5Stack):
             key.removesuffix("_indices") for key in group.attrs if key.endswith("_indices")]))
         found = []
         for name in names:
-            node, indices = _get(group, name), group.attrs.get(f"{name}_indices")
+            node, indices = member(group, name), group.attrs.get(f"{name}_indices")
             if isinstance(node, h5py.Dataset):
                 if indices is None and name in said and len(said) > 1:
                     indices = said.index(name)
@@ -317,16 +327,8 @@ def _class(node):
     return (text_attribute(node, "NX_class") or "").replace("NX_", "NX")
 
 
-def _get(group, name):
-    """A member, None where it is absent or a link leads nowhere."""
-    try:
-        return group.get(name)
-    except (KeyError, OSError, RuntimeError):
-        return None
-
-
 def _groups(group):
-    return [node for name in group if isinstance(node := _get(group, name), h5py.Group)]
+    return [node for name in group if isinstance(node := member(group, name), h5py.Group)]
 
 
 def _walk(group, depth=0, seen=None):
@@ -345,19 +347,12 @@ def _identity(node):
     return info.fileno, info.addr
 
 
-def _text(node):
-    if not isinstance(node, h5py.Dataset) or node.size != 1:
-        return ""
-    value = np.ravel(read_dataset(node))[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
 def _signal(group):
     """Names of what an NXdata shows: by its attribute, by that of a field (before 2014), or all that could be."""
     said = text_attribute(group, "signal")
-    if said and isinstance(_get(group, said), h5py.Dataset):
+    if said and isinstance(member(group, said), h5py.Dataset):
         return [said]
-    fields = {name: node for name in group if isinstance(node := _get(group, name), h5py.Dataset)}
+    fields = {name: node for name in group if isinstance(node := member(group, name), h5py.Dataset)}
     marked = [name for name, node in fields.items() if text_attribute(node, "signal") == "1"]
     return marked or [name for name, node in fields.items() if node.ndim >= 3]
 
@@ -367,7 +362,7 @@ def _default_data(entry):
     group, steps = entry, 0
     while _class(group) != "NXdata" and steps < DEEP:
         said = text_attribute(group, "default")
-        group = _get(group, said) if said else None
+        group = member(group, said) if said else None
         if not isinstance(group, h5py.Group):
             datas = [node for node in _groups(entry) if _class(node) == "NXdata"]
             return datas[0] if len(datas) == 1 else None
