@@ -37,17 +37,16 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmark/bench.py --markdown docs/speed.md
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info
+	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info ptyprep/*.so
 
-# The fast decoder is built from source where no wheel fits; without a compiler everything works, slower.
-$(VENV)/.ptyprep: setup.cfg pyproject.toml
+# Without a C compiler everything works, many times slower.
+$(VENV)/.ptyprep: setup.cfg setup.py pyproject.toml $(wildcard ptyprep/core/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ptyprep needs Python 3.11 or newer, this is " + sys.version)'
 	@echo "installing ptyprep into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -e .
-	@echo "building the fast decoder (about a minute, once)"
-	@$(PIP) install -e '.[fast]' >$(VENV)/fast.log 2>&1 || \
-	    echo "the fast decoder could not be built ($(VENV)/fast.log says why): decoding works without it, more slowly"
+	@$(BIN)/python -c 'import ptyprep._core' 2>/dev/null || \
+	    echo "without its compiled part, which needs a C compiler: all works, many times slower"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.ptyprep

@@ -3,32 +3,22 @@
 HDF5 chunks of the usual formats are taken as they lie in the file and decoded here, outside HDF5's one lock
 and without its plug-ins: a damaged bitshuffle-LZ4 chunk ends a process that reads it through h5py.
 
-Formats: deflate (HDF5 filter 1) is RFC 1950, after byte shuffle (2) or not. Bitshuffle-LZ4 (32008) is an uint64 of
-the decoded size and an uint32 of the block size in bytes, both big-endian, then blocks of an uint32 big-endian length
-and that many bytes; fewer than eight left-over elements lie raw at the end. LZ4 (32004) has the same header and
-blocks; a block as long as its content is stored raw.
+The work is done by `compiled.core`, loops in C that decode no more than the region; without them `codec_numpy` does the
+same, many times slower. Deflate (HDF5 filter 1) is RFC 1950, after byte shuffle (2) or not; the formats of the others
+are told there.
 """
-import struct
+from array import array
 
 import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep import native
-from ptyprep.threads import in_threads
+from ptyprep import codec_numpy, compiled
+from ptyprep.buffers import scratch
+from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 
-try:
-    from dectris.compression import decompress as fast_decompress
-except ImportError:         # the extra `fast`; NumPy and lz4 do the same, several times slower
-    fast_decompress = None
-
-BITSHUFFLE, LZ4, DEFLATE, SHUFFLE = 32008, 32004, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
-_HEADER, _LENGTH = struct.Struct(">QI"), struct.Struct(">I")
-
-
-class DamagedChunk(ValueError):
-    """A compressed chunk does not decode, or its sizes are wrong."""
 
 
 def filters_of(dataset):
@@ -64,23 +54,90 @@ def own_filters(dataset):
     return codes if codes in ((), (BITSHUFFLE,), (LZ4,), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE)) else None
 
 
-def decode(chunk, filters, skipped, rows, row_bytes, first, last, itemsize):
-    """The bytes of rows `first` to `last` (excluded) of a chunk as it lies in the file, as an array of bytes.
+class Places:
+    """Where the chunks of a dataset lie in its file: (offset, bytes, filters skipped) of each, offset -1 where none was
+    written.
 
+    HDF5 finds one chunk by looking at all before it, 1 ms for the 10,000th; so all are looked up at once.
+    """
+
+    def __init__(self, dataset):
+        self.chunks = dataset.chunks
+        self.grid = tuple(-(-n // step) for n, step in zip(dataset.shape, self.chunks))
+        found = array("q")
+
+        def note(info):
+            found.extend((*info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
+        if hasattr(dataset.id, "chunk_iter"):
+            dataset.id.chunk_iter(note)
+        else:                           # an older HDF5
+            for i in range(dataset.id.get_num_chunks()):
+                note(dataset.id.get_chunk_info(i))
+        found = np.array(found, np.int64).reshape(-1, len(self.grid) + 3)
+        numbers = np.ravel_multi_index(tuple((found[:, :-3] // self.chunks).T), self.grid)
+        order = np.argsort(numbers)
+        self._numbers, self._places = numbers[order], np.ascontiguousarray(found[order, -3:])
+
+    def of(self, corner):
+        """The place of the chunk that begins at these indices."""
+        at = tuple(np.array([n // step]) for n, step in zip(corner, self.chunks))
+        return self._take(np.ravel_multi_index(at, self.grid))[0].tolist()
+
+    def of_frames(self, frames, row, col):
+        """(n, 3) of the chunks of these frames, each of which holds one, in a row and a column of chunks."""
+        return self._take((np.asarray(frames, np.int64) * self.grid[-2] + row) * self.grid[-1] + col)
+
+    def _take(self, numbers):
+        at = np.searchsorted(self._numbers, numbers)
+        there = at < len(self._numbers)
+        there[there] = self._numbers[at[there]] == numbers[there]
+        places = np.full((len(numbers), 3), -1, np.int64)
+        places[there] = self._places[at[there]]
+        return places
+
+
+def decode(chunk, filters, skipped, rows, wide, first, left, out):
+    """A region of a chunk as it lies in the file: rows from `first` and columns from `left` on, into `out` (h, w).
+
+    chunk : bytes; of `rows` rows of `wide` numbers, which are those of out's dtype
     filters : as `own_filters` gives them; skipped : bit i is set where the i-th was not applied to this chunk
-    rows, row_bytes, itemsize, and what is raised : see `decode_rows`
+
+    Of bitshuffle-LZ4 and LZ4 only the blocks that hold these rows are decoded. Raises DamagedChunk when the header, a
+    block's length or a block's content is wrong, as far as that is looked at: bitshuffle-LZ4 has no checksum.
     """
     filters = [code for i, code in enumerate(filters) if not skipped >> i & 1]
+    itemsize, row = out.itemsize, wide * out.itemsize
     if filters and filters[0] in (BITSHUFFLE, LZ4):
-        return decode_rows(chunk, filters[0], rows, row_bytes, first, last, itemsize)
-    size = rows * row_bytes
+        core = compiled.core
+        if core is None or not core.decode(chunk, filters[0] == BITSHUFFLE, itemsize, rows, row, first,
+                                           left * itemsize, out):
+            plain = codec_numpy.decode(chunk, filters[0], rows, row, first, first + len(out), itemsize)
+            out[...] = plain.view(out.dtype).reshape(-1, wide)[:, left:left + out.shape[1]]
+        return
     if DEFLATE in filters:
-        chunk = _inflate(chunk, size)
-    if len(chunk) != size:
-        raise DamagedChunk(f"{len(chunk)} bytes where the frame has {size}")
+        chunk = _inflate(chunk, rows * row)
+    if len(chunk) != rows * row:
+        raise DamagedChunk(f"{len(chunk)} bytes where the frame has {rows * row}")
     if SHUFFLE in filters:
-        chunk = _unshuffle(np.frombuffer(chunk, np.uint8), itemsize)
-    return np.frombuffer(chunk, np.uint8)[first * row_bytes:last * row_bytes]
+        if compiled.core is not None and itemsize in compiled.SIZES:
+            compiled.core.unshuffle(chunk, itemsize, rows, row, first, left * itemsize, out)
+            return
+        chunk = codec_numpy.unshuffle(np.frombuffer(chunk, np.uint8), itemsize)
+    out[...] = np.frombuffer(chunk, out.dtype).reshape(rows, wide)[first:first + len(out), left:left + out.shape[1]]
+
+
+def read(file, places, filters, rows, wide, first, left, out):
+    """The same of chunks that lie in a file, one after the other into out (n, h, w).
+
+    file : its descriptor; places : as `Places` gives them, (n, 3)
+
+    Returns how many were read before the first that could not be read like this; 0 for other filters.
+    """
+    if compiled.core is None or filters not in ((BITSHUFFLE,), (LZ4,)):
+        return 0
+    row = wide * out.itemsize
+    return compiled.core.read(file, places, scratch("chunk", max(int(places[:, 1].max()), 0)),
+                              filters[0] == BITSHUFFLE, out.itemsize, rows, row, first, left * out.itemsize, out)
 
 
 def _inflate(chunk, size):
@@ -94,161 +151,6 @@ def _inflate(chunk, size):
         raise DamagedChunk(f"it decodes to more than the {size} bytes of the frame")
     if not stream.eof:
         raise DamagedChunk(f"it ends after {len(plain)} of {size} bytes")
-    return plain
-
-
-def _unshuffle(octets, itemsize):
-    plain = native.unshuffle(octets, itemsize)
-    return np.ascontiguousarray(octets.reshape(itemsize, -1).T).reshape(-1) if plain is None else plain
-
-
-def decode_rows(chunk, code, rows, row_bytes, first, last, itemsize):
-    """The bytes of rows `first` to `last` (excluded) of a compressed chunk.
-
-    chunk : bytes as they lie in the file; a bytearray is written to, which saves a copy
-    rows, row_bytes : the whole chunk has `rows` rows of `row_bytes` each
-    itemsize : bytes of one number
-
-    Only the blocks that hold these rows are decoded. Raises DamagedChunk when the header, a block's
-    length or a block's content is wrong, as far as that is looked at: bitshuffle-LZ4 has no checksum.
-    """
-    size = rows * row_bytes
-    if len(chunk) < _HEADER.size:
-        raise DamagedChunk(f"{len(chunk)} bytes, too short for a header")
-    declared, block = _HEADER.unpack_from(chunk)
-    if declared != size:
-        raise DamagedChunk(f"its header says {declared} bytes where the frame has {size}")
-    if block == 0 and code == BITSHUFFLE:
-        block = 8192
-    if not 0 < block <= 1 << 30 or (code == BITSHUFFLE and block % (8 * itemsize)):
-        raise DamagedChunk(f"its header says blocks of {block} bytes")
-    tail = size % (8 * itemsize) if code == BITSHUFFLE else 0
-    packed = size - tail
-    blocks = -(-packed // block)
-    lo = min(first * row_bytes // block, max(blocks - 1, 0))
-    hi = min(-(-last * row_bytes // block), blocks)
-    length_at, at = _LENGTH.unpack_from, _HEADER.size
-    try:
-        for _ in range(min(lo, hi)):
-            at += 4 + length_at(chunk, at)[0]
-        begin = at
-        for _ in range(lo, hi):
-            at += 4 + length_at(chunk, at)[0]
-    except struct.error:
-        at = len(chunk) + 1
-    if at > len(chunk):
-        raise DamagedChunk(_where_it_ends(chunk, blocks))
-    wants_tail = hi == blocks and tail
-    if hi == blocks and at + tail != len(chunk):
-        raise DamagedChunk(f"{len(chunk) - at - tail} bytes more than its blocks say")
-    decoded_size = min(hi * block, packed) - lo * block + (tail if wants_tail else 0)
-    end = at + tail if wants_tail else at
-    if code == BITSHUFFLE and fast_decompress is not None:
-        decoded = _decode_fast(chunk, begin, end, decoded_size, block, itemsize)
-    else:
-        run = bytes(chunk[begin:end])
-        lengths = _lengths(run, hi - lo)
-        decode = _decode_bitshuffle if code == BITSHUFFLE else _decode_lz4
-        decoded = decode(run, lengths, decoded_size, block, itemsize)
-    start = first * row_bytes - lo * block
-    return decoded[start:start + (last - first) * row_bytes]
-
-
-def _lengths(run, blocks):
-    at, lengths = 0, []
-    for _ in range(blocks):
-        lengths.append(_LENGTH.unpack_from(run, at)[0])
-        at += 4 + lengths[-1]
-    return lengths
-
-
-def _where_it_ends(chunk, blocks):
-    """Which block of a chunk is not all there."""
-    at = _HEADER.size
-    for number in range(blocks):
-        if at + 4 > len(chunk):
-            return f"it ends before block {number} of {blocks}"
-        at += 4 + _LENGTH.unpack_from(chunk, at)[0]
-        if at > len(chunk):
-            return f"block {number} of {blocks} reaches beyond its end"
-    return "its blocks end before it does"
-
-
-def _decode_fast(chunk, begin, end, size, block, itemsize):
-    """The blocks from `begin` to `end` as a chunk of their own, with a header in place of what lies before them."""
-    header = _HEADER.pack(size, block)
-    if isinstance(chunk, bytes):
-        alone = header + chunk[begin:end]
-    else:
-        chunk[begin - _HEADER.size:begin] = header
-        alone = memoryview(chunk)[begin - _HEADER.size:end]
-    try:
-        return np.frombuffer(fast_decompress(alone, "bslz4", elem_size=itemsize), np.uint8)
-    except Exception as err:    # noqa: BLE001  the extension raises plain RuntimeError and ValueError
-        raise DamagedChunk(f"it does not decode ({err})") from err
-
-
-def _decode_bitshuffle(run, lengths, size, block, itemsize):
-    out, at, done = np.empty(size, np.uint8), 0, 0
-    for i, (length, plain) in enumerate(_blocks(run, lengths, size - size % (8 * itemsize), block)):
-        out[done:done + plain] = np.frombuffer(_lz4_block(run[at + 4:at + 4 + length], plain, i), np.uint8)
-        at, done = at + 4 + length, done + plain
-    out[done:] = np.frombuffer(run[at:], np.uint8)
-    whole = done - done % block
-    for part in (slice(0, whole), slice(whole, done)):      # full blocks, all at once, and a last, shorter one
-        if part.stop > part.start:
-            bits = out[part].reshape(-1, itemsize, 8, min(block, part.stop - part.start) // (8 * itemsize))
-            bits = _turn_bits(bits.swapaxes(2, 3)).reshape(len(bits), itemsize, -1)
-            out[part] = bits.swapaxes(1, 2).reshape(-1)
-    return out
-
-
-def _shuffled_blocks(numbers, block):
-    """Bytes of each block of numbers (8 n of them), all their first bits together, then all second ones …
-
-    Masui et al., Astronomy and Computing 12 (2015) 181.
-    """
-    step, itemsize = block // numbers.itemsize, numbers.itemsize
-    whole = len(numbers) - len(numbers) % step
-    for part in (numbers[:whole].reshape(-1, step), numbers[whole:].reshape(1, -1)):
-        if part.size:
-            octets = part.view(np.uint8).reshape(len(part), -1, itemsize).swapaxes(1, 2)
-            bits = _turn_bits(octets.reshape(len(part), itemsize, -1, 8))
-            yield from np.ascontiguousarray(bits.swapaxes(2, 3)).reshape(len(part), -1)
-
-
-def _turn_bits(octets):
-    """Each eight bytes (..., 8) as a matrix of 8 x 8 bits, transposed (Warren, Hacker's Delight, 7-3)."""
-    x = np.ascontiguousarray(octets).view("<u8")
-    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
-        swap = (x ^ (x >> np.uint64(shift))) & np.uint64(mask)
-        x = x ^ swap ^ (swap << np.uint64(shift))
-    return x.view(np.uint8)
-
-
-def _decode_lz4(run, lengths, size, block, itemsize):
-    out, at, done = np.empty(size, np.uint8), 0, 0
-    for i, (length, plain) in enumerate(_blocks(run, lengths, size, block)):
-        content = run[at + 4:at + 4 + length]
-        out[done:done + plain] = np.frombuffer(
-            content if length == plain else _lz4_block(content, plain, i), np.uint8)
-        at, done = at + 4 + length, done + plain
-    return out
-
-
-def _blocks(run, lengths, size, block):
-    for i, length in enumerate(lengths):
-        yield length, min(block, size - i * block)
-
-
-def _lz4_block(content, size, number):
-    import lz4.block
-    try:
-        plain = lz4.block.decompress(content, uncompressed_size=size)
-    except lz4.block.LZ4BlockError as err:
-        raise DamagedChunk(f"block {number} does not decode ({err})") from err
-    if len(plain) != size:
-        raise DamagedChunk(f"block {number} decodes to {len(plain)} bytes instead of {size}")
     return plain
 
 
@@ -269,8 +171,8 @@ class Encoder:
     """
     choices = ("portable", "bslz4", "none")
 
-    def __init__(self, how, threads=1):
-        self.how, self.threads = how, threads
+    def __init__(self, how):
+        self.how = how
 
     def filters(self):
         """Keywords for `create_dataset` that declare these filters."""
@@ -282,19 +184,14 @@ class Encoder:
         return {}
 
     def encode(self, frames):
-        """The compressed chunk of each frame (n, h, w): bytes that `write_direct_chunk` takes."""
-        return in_threads(self.pack, np.ascontiguousarray(frames), self.threads)
-
-    def pack(self, frame):
-        """The compressed chunk of one frame (h, w), C-contiguous."""
-        if self.how == "none":
-            return frame.tobytes()
-        if self.how == "portable":
-            shuffled = native.shuffle(frame)
-            if shuffled is None:
-                shuffled = np.ascontiguousarray(frame.reshape(-1).view(np.uint8).reshape(-1, frame.itemsize).T)
-            return isal_zlib.compress(shuffled, 1)
-        return _encode_bitshuffle(frame.reshape(-1))
+        """The compressed chunk of each frame (n, h, w): a list of bytes that `write_direct_chunk` takes."""
+        frames = np.ascontiguousarray(frames)
+        if self.how == "none" or not len(frames):
+            return [frame.tobytes() for frame in frames]
+        encode = "shuffle_deflate" if self.how == "portable" else "bitshuffle_lz4"
+        if compiled.core is not None and frames.itemsize in compiled.SIZES:
+            return getattr(compiled.core, encode)(frames, len(frames), frames.itemsize)
+        return [getattr(codec_numpy, encode)(frame.reshape(-1)) for frame in frames]
 
 
 class MaskEncoder(Encoder):
@@ -306,24 +203,15 @@ class MaskEncoder(Encoder):
 
     def encode(self, frames):
         last, packed = self._last
-        if np.shape(last) == frames.shape[1:] and (frames == last).all():
-            return [packed] * len(frames)
         chunks = []
-        for frame in frames:
-            if not np.array_equal(frame, last):
-                last, packed = frame.copy(), self.pack(frame.astype(np.uint8))
+        for frame in np.ascontiguousarray(frames).view(np.uint8):
+            if last is None or last.shape != frame.shape or not np.array_equal(_words(frame), _words(last)):
+                last, packed = frame.copy(), super().encode(frame[None])[0]
             chunks.append(packed)
         self._last = last, packed
         return chunks
 
 
-def _encode_bitshuffle(numbers, block=8192):
-    import lz4.block
-    done = native.bitshuffle_lz4(numbers, block // numbers.itemsize)
-    if done is not None:
-        return _HEADER.pack(numbers.nbytes, block) + done
-    packed, whole = [_HEADER.pack(numbers.nbytes, block)], len(numbers) - len(numbers) % 8
-    for shuffled in _shuffled_blocks(numbers[:whole], block):
-        content = lz4.block.compress(shuffled, store_size=False)
-        packed += [len(content).to_bytes(4, "big"), content]
-    return b"".join([*packed, numbers[whole:].tobytes()])
+def _words(octets):
+    """Contiguous bytes as larger numbers, which are compared sooner."""
+    return octets.reshape(-1).view(np.uint64 if octets.size % 8 == 0 else np.uint8)

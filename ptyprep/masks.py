@@ -24,11 +24,14 @@ def of_nexus(pixel_mask):
     >>> of_nexus(np.array([[0, 1, 2, 8, 64, 256]])).tolist()
     [[0, 1, 2, 4, 64, 16]]
     """
-    bits = np.asarray(pixel_mask).astype(np.int64)
+    bits = np.asarray(pixel_mask)
     found = np.zeros(bits.shape, np.uint8)
+    bad = np.nonzero(bits)          # few
+    bits, reasons = bits[bad].astype(np.int64), np.zeros(len(bad[0]), np.uint8)
     for mask, reason in ((1 << 0, GAP), (1 << 1, DEAD), (1 << 3 | 1 << 4, HOT),
                          (1 << 2 | 1 << 5 | 1 << 6 | 1 << 7, DETECTOR), (0xff00, USER)):
-        found[(bits & mask) != 0] |= reason
+        reasons[(bits & mask) != 0] |= reason
+    found[bad] = reasons
     return found
 
 

@@ -209,13 +209,22 @@ class Values(BaseModel):
 
     def changed(self):
         """The values that are not defaults, by dotted name."""
-        return {name: value for name, value in self.flat().items() if self.origin(name) != "default"}
+        values = self.flat()
+        return {name: values[name] for name in self.origins()}
+
+    def origins(self):
+        """Where the values came from that are not defaults, by dotted name."""
+        origins = {name: self._origin(name) for name, _ in walk(self._node)}
+        return {name: origin for name, origin in origins.items() if origin != "default"}
 
     def origin(self, name):
         """Where a value came from, one of ORIGINS."""
-        *groups, leaf = name.split(".")
         if name not in dict(walk(self._node)):
             raise ParameterError(_unknown(self._node, name))
+        return self._origin(name)
+
+    def _origin(self, name):
+        *groups, leaf = name.split(".")
         return functools.reduce(getattr, groups, self)._origins.get(leaf, "default")
 
     def given(self, name):

@@ -35,7 +35,7 @@ def info(scan):
             "recipe": scan.recipe_name,
             "axis": plan.axis,
             "positions_scan": scan.positions,
-            "origins": {name: p.origin(name) for name in p.flat()},
+            "origins": p.origins(),
             "notes": list(scan.notes),
             "blank_frames": scan.blanks,
             "mask_reasons": scan.mask_reasons,

@@ -48,6 +48,9 @@ def read(value, type, unit=None, choices=(), example=1):
 
     Raises ParameterError that reads on after "parameter 'psize' ".
     """
+    kinds, kind = members(type), value.__class__
+    if kind in kinds and (kind in (bool, int, float, types.NoneType) or kinds == (str,)):
+        return value            # as it came; most defaults are so
     number = functools.partial(_number, unit=unit, example=example)
     try:
         return _adapter(type).validate_python(_meaning(value, type, choices, number))

@@ -683,7 +683,7 @@ class PtyScan(Tree):
     def _open_sink(self):
         self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
         done = self.sink.ready(lambda before: provenance.fingerprint(self, before), self._info,
-                               Encoder(self.p.compression, self.threads))
+                               Encoder(self.p.compression))
         self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
         self.bad, self._blind, self.blanks = list(done["bad"]), done["blind"], done["blank"]
         self.lost = from_text(self.lost.shape, *done["lost"])

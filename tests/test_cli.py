@@ -172,7 +172,7 @@ def test_a_config_file_and_what_wins_over_it(folder, run):
         info = file["info"]
         assert info["label"][()] == b"from line" and info["origins/label"][()] == b"command line"
         assert file["meta/energy"][()] == 7.0 and info["origins/energy"][()] == b"config file"
-        assert info["origins/distance"][()] == b"detector" and info["origins/rebin"][()] == b"default"
+        assert info["origins/distance"][()] == b"detector" and "rebin" not in info["origins"]
         assert not info["mask/invert"][()] and info["origins/positions.file"][()] == b"config file"
     assert run("prepare", "eiger", "../raw/s_master.h5", "--config", "c.toml", "-o", "o.ptyd").out.startswith("o.ptyd")
 

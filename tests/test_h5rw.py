@@ -70,16 +70,32 @@ def test_mappings_nest(file):
 
 
 @pytest.mark.parametrize("value",
-                         [object(), np.array(["a"], object), np.array([("a", 1)], "U3,i4"), {1, 2}, [object()]])
+                         [object(), np.array(["a"], object), np.array([("a", 1)], "U3,i4"), {1, 2}, [object()], 1 << 70,
+                          [1, 1 << 70], "zero\0byte"])
 def test_what_would_be_a_pickle_is_refused_by_name(file, value):
     with pytest.raises(OutputError, match="cannot be stored") as err:
         h5rw.write(file, "odd", value)
     assert "odd" in str(err.value) or "00000" in str(err.value)
 
 
-def test_a_slash_in_a_name_is_refused(file):
-    with pytest.raises(OutputError, match="'a/b'.*slash"):
-        h5rw.write(file, "meta", {"a/b": 1})
+@pytest.mark.parametrize("name, words", [("a/b", "'a/b'.*slash"), ("", "empty"), (".", "a dot"), ("a\0", "zero byte")])
+def test_what_is_no_name_is_refused(file, name, words):
+    for store in (h5rw.check, lambda *value: h5rw.write(file, *value)):
+        with pytest.raises(OutputError, match=words):
+            store("meta", {"deep": {name: 1}})
+
+
+def test_names_are_utf8(file):
+    h5rw.write(file, "meta", {"Å": 1, "λ": {"µ": "x"}})
+    assert h5rw.read(file["meta"], read_dataset) == {"Å": 1, "λ": {"µ": "x"}}
+
+
+def test_what_is_checked_is_what_is_written(file):
+    for value in (object(), {"a": [1, {2}]}):
+        with pytest.raises(OutputError, match="cannot be stored"):
+            h5rw.check("v", value)
+    h5rw.check("v", {"a": [1, "b", None, (), np.arange(99)]})
+    h5rw.write(file, "v", {"a": [1, "b", None, (), np.arange(99)]})
 
 
 @pytest.mark.parametrize("kind", ["pickle", "record_array"])

@@ -102,7 +102,7 @@ class Append(Link):
         self._note_masks(weights)
         target = self._chunks.create_group(str(number))
         target.attrs["type"] = "dict"
-        places = write_stack(target, "data", data, len(weights), shape, dtype, self.encoder)
+        places = write_stack(target, "data", data, len(weights), shape, dtype, self.encoder, self._disk)
         write_columns(target, columns)
         return places
 

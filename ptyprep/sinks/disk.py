@@ -98,10 +98,13 @@ class Disk(io.FileIO):
     versions crash.
     """
     failed = None
+    last = None             # {size: where} of what is being written, while somebody asks
 
     def write(self, data):
         rest = memoryview(data).cast("B")
         size = len(rest)
+        if self.last is not None:
+            self.last[size] = self.tell()
         try:
             while self.failed is None and rest:
                 rest = rest[super().write(rest):]
@@ -115,6 +118,16 @@ class Disk(io.FileIO):
         except OSError as err:
             self.failed = self.failed or err
             return size
+
+    def place_of(self, size, write):
+        """Where a block of so many bytes went that write() has written; None where nothing of this size was.
+
+        HDF5 would tell it, too, but looks at all chunks before it: with 10,000 of them that takes 0.5 ms.
+        """
+        self.last = {}
+        write()
+        at, self.last = self.last.get(size), None
+        return at
 
     def check(self):
         """Raise the failure of a write, if there was one."""

@@ -44,7 +44,7 @@ class Link:
 
     def pack(self, frames, masks):
         """(frames, masks), each (n, h, w) and C-contiguous, as lists of the bytes that the file will hold."""
-        return [self.encoder.pack(frame) for frame in frames], WEIGHTS.encode(masks)
+        return self.encoder.encode(frames), WEIGHTS.encode(masks)
 
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
@@ -119,16 +119,16 @@ class Link:
         frames = meta["num_frames"]
         tell = frames, max(-(-frames // size), batch.chunk + 1)
         if self.told not in (None, tell):       # more come than were foreseen: readers hear of it before they are there
-            self._show(meta, info(), tell)
+            self._show(meta, info, tell)
         self.parts.write(batch, lambda part: self._fill(part, stored, meta["shape"], batch.dtype), columns, frames,
                          flush=self.grows)
         if self.told is None:
-            self._show(meta, info(), tell)
+            self._show(meta, info, tell)
 
     def _show(self, meta, info, tell):
         """A main file with links to so many parts."""
         replace = self.told is not None or self.parts.replaces or self.parts.made_output()
-        self._publish(meta, info, tell[1], replace=replace)
+        self._publish(meta, info(), tell[1], replace=replace)
         self.told = tell
         self.parts.remove_others()
 

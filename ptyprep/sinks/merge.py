@@ -20,7 +20,7 @@ class Merge(Append):
             self._stack = GrowingStack(target, "data", shape, dtype, self.encoder)
         for name, values in columns.items():
             self._columns[name].append(values)
-        return self._stack.add(data, len(weights))
+        return self._stack.add(data, len(weights), self._disk)
 
     def _finish_chunks(self, finished, shape, *, masks):
         self._stack.finish()

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import secrets
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -266,16 +267,26 @@ class GrowingStack:
         self._dataset.attrs["type"] = "array"
         self._sums = []
 
-    def add(self, chunks, n):
-        """Add `n` compressed frames, from any iterable: [(where in the file, how many bytes, their checksum)]."""
-        start, places = len(self._sums), []
+    def add(self, chunks, n, disk=None):
+        """Add `n` compressed frames, from any iterable.
+
+        disk : the file that is written, where they are to be found again
+
+        Returns [(where in the file, how many bytes, their checksum)], [] without disk.
+        """
+        start, places, dataset = len(self._sums), [], self._dataset.id
         if len(self._dataset) < start + n:
             self._dataset.resize(start + n, axis=0)
         for i, chunk in enumerate(chunks, start):
-            self._dataset.id.write_direct_chunk((i, 0, 0), chunk)
             self._sums.append(isal_zlib.crc32(chunk))
-            info = self._dataset.id.get_chunk_info_by_coord((i, 0, 0))
-            places.append((info.byte_offset, info.size, self._sums[-1]))
+            write = partial(dataset.write_direct_chunk, (i, 0, 0), chunk)
+            if disk is None:
+                write()
+                continue
+            at = disk.place_of(len(chunk), write)
+            if at is None:
+                at = dataset.get_chunk_info_by_coord((i, 0, 0)).byte_offset
+            places.append((at, len(chunk), self._sums[-1]))
         return places
 
     def finish(self):
@@ -283,10 +294,10 @@ class GrowingStack:
         self._dataset.attrs[CHECKSUM] = checksum_of_frames(self._sums)
 
 
-def write_stack(group, name, chunks, n, shape, dtype, encoder):
+def write_stack(group, name, chunks, n, shape, dtype, encoder, disk=None):
     """A dataset (n, h, w) of `n` compressed frames, from any iterable; see `GrowingStack.add`."""
     stack = GrowingStack(group, name, shape, dtype, encoder, n)
-    places = stack.add(chunks, n)
+    places = stack.add(chunks, n, disk)
     stack.finish()
     return places
 

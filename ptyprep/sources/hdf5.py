@@ -4,7 +4,9 @@ One dataset is one piece; a master file with links has a piece for each linked f
 dataset has one for each of its sources. So everything is read the same way, a missing file is known
 before it is needed, and neither a virtual dataset nor a chunk that was never written answers with zeros.
 """
+import os
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +24,7 @@ from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, r
 BLOCK = 8                   # frames that a thread reads together: they stay in the processor's cache
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
 OPEN = 32                   # files that are open at a time
+SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
 
 
@@ -30,7 +33,6 @@ def open_hdf5(path):
 
     Raises SourceError that tells absent, foreign and truncated files apart.
     """
-    import hdf5plugin  # noqa: F401  registers the filters that detectors use
     path = Path(path)
     try:
         try:
@@ -317,6 +319,7 @@ class Hdf5Stack(InBlocks):
                               f"detector has; the header is damaged, or these are no frames")
         pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
+        self._places = {}           # where the chunks of pieces lie, with what the file was then
         self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
         self._deep = any(piece.depth > 1 for piece in pieces)
         self._covered = _covered(pieces, shape[1:])
@@ -351,7 +354,7 @@ class Hdf5Stack(InBlocks):
 
         It raises SourceError naming file, dataset and frame for what is missing or damaged.
         """
-        opened, (h, w) = _Opened(self.dtype), self.shape[1:]
+        opened, (h, w) = _Opened(self.dtype, self._places), self.shape[1:]
         yield partial(self._fill, opened, *(window or (slice(0, h), slice(0, w))))
 
     def blocks(self, indices):
@@ -409,15 +412,15 @@ class Hdf5Stack(InBlocks):
     def road(self):
         """How frames are read, and why: a few words for a plan."""
         piece = next((p for p in self.pieces if not p.missing), None)
-        return "nothing to read" if piece is None else _Opened(self.dtype)(piece).road()
+        return "nothing to read" if piece is None else _Opened(self.dtype, {})(piece).road()
 
 
 class _Opened:
     """Datasets that stay open while frames are read, of the last `OPEN` pieces. The others close when no thread reads
     them any more."""
 
-    def __init__(self, dtype):
-        self._dtype, self._stored, self._lock = dtype, {}, threading.Lock()
+    def __init__(self, dtype, places):
+        self._dtype, self._places, self._stored, self._lock = dtype, places, {}, threading.Lock()
 
     def __call__(self, piece):
         with self._lock:
@@ -442,11 +445,25 @@ class _Opened:
             if not np.can_cast(dataset.dtype, self._dtype, "safe"):
                 raise SourceError(f"{piece.path}: {piece.key} holds {dataset.dtype}, expected {self._dtype} or what "
                                   f"fits into it")
-            return Stored(dataset)
+            return self._stored_of(piece, dataset)
         except SourceError:
             raise
         except (OSError, RuntimeError, ValueError, KeyError) as err:
             raise SourceError(f"{piece.path}: {piece.key} cannot be read: {reason(err)}") from err
+
+
+    def _stored_of(self, piece, dataset):
+        """What was found out about a large dataset's chunks is kept, while its file stays what it is."""
+        stored = Stored(dataset)
+        if stored.handle is not None and stored.chunks is not None:
+            state = os.fstat(stored.handle)
+            version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+            known = self._places.get(id(piece))
+            if known is not None and known[0] == version:
+                stored.places = known[1]
+            elif time.time() - state.st_mtime > SETTLED:
+                self._places[id(piece)] = version, stored.places
+        return stored
 
 
 def pieces_of(dataset, start=0):

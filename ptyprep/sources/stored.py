@@ -5,12 +5,13 @@ Anything else goes through h5py. What was never written is an error, and never z
 """
 import os
 import threading
+from functools import cached_property
 from itertools import product
 
 import h5py
 import numpy as np
 
-from ptyprep import codec
+from ptyprep import codec, compiled
 from ptyprep.buffers import scratch
 from ptyprep.errors import SourceError
 
@@ -31,7 +32,13 @@ class Stored:
         self.whole = all_written(dataset)
         self.handle, self._size = _handle_of(dataset), 0
         self.start = dataset.id.get_offset() if self.chunks is None and self.handle is not None else None
+        self.depth = int(np.prod(self.chunks[:-2])) if self.chunks else 1
         self.plain = self.filters is None or self.chunks is None and self.start is None and self.whole
+
+    @cached_property
+    def places(self):
+        """Where its chunks lie."""
+        return codec.Places(self.dataset)
 
     def road(self):
         """How it is read, and why: a few words."""
@@ -45,9 +52,10 @@ class Stored:
             return "through h5py: the numbers do not lie in the file one after the other"
         if not names:
             return f"{'contiguous' if self.chunks is None else 'chunks'} without compression, only the region's rows"
-        if len(self.filters) == 1 and self.filters[0] in (codec.BITSHUFFLE, codec.LZ4):
-            return f"compressed chunks ({names}), only the blocks that hold the region"
-        return f"compressed chunks ({names}), each as a whole"
+        how = "only the blocks that hold the region" if self.filters in ((codec.BITSHUFFLE,), (codec.LZ4,)) else \
+            "each as a whole"
+        slow = "" if compiled.core else ", in NumPy, many times slower: ptyprep was installed without a C compiler"
+        return f"compressed chunks ({names}), {how}{slow}"
 
     def read(self, frames, rows, cols, out, numbers):
         """Rows and columns (slices) of these frames (numbers in the dataset) into out (n, h, w).
@@ -73,56 +81,79 @@ class Stored:
         out, (*high, wide) = np.empty(self.shape, self.dtype), self.chunks
         rows = int(np.prod(high))
         for corner in product(*(range(0, n, step) for n, step in zip(out.shape, self.chunks))):
-            chunk = self._rows_of(corner, rows, wide, 0, rows).view(self.dtype).reshape(self.chunks)
+            chunk = np.empty(self.chunks, self.dtype)
+            self._region_of(corner, rows, wide, 0, 0, chunk.reshape(rows, wide))
             part = out[tuple(slice(at, at + step) for at, step in zip(corner, self.chunks))]
             part[...] = chunk[tuple(slice(n) for n in part.shape)]
         return out
 
     def _decode(self, frames, rows, cols, out, numbers):
-        """Take the chunks that hold the wanted rows, and decode those."""
+        """The chunks that hold the wanted rows: where each holds a frame, many in one call, as long as all is well."""
+        if out.dtype != self.dtype:         # the other order of bytes, or larger numbers
+            own = np.empty(out.shape, self.dtype)
+            self._decode(frames, rows, cols, own, numbers)
+            out[...] = own
+            return
+        tiles, done = list(self._tiles(rows, cols)), 0
+        if self.depth > 1 or len(tiles) > 1 or self.handle is None:
+            self._decode_some(frames, tiles, rows, cols, out, numbers)
+            return
+        (r, c), (high, wide) = tiles[0], self.chunks[-2:]
+        places = self.places.of_frames(frames, r, c)
+        while done < len(frames):
+            done += codec.read(self.handle, places[done:], self.filters, high, wide, rows.start - r * high,
+                               cols.start - c * wide, out[done:])
+            if done < len(frames):
+                one = slice(done, done + 1)
+                self._decode_some(frames[one], tiles, rows, cols, out[one], numbers[one])
+                done += 1
+
+    def _decode_some(self, frames, tiles, rows, cols, out, numbers):
+        """The same one chunk after the other, whatever it holds; raises what is wrong."""
         *layer, high, wide = self.chunks    # a layer is () in an image, (n,) in a stack, (rows, cols) in a raster
-        deep = int(np.prod(layer))
         layers, place_in_layer = _layers(frames, self.shape[:-2], layer)
         held = {}           # which of the frames each layer of chunks holds
         for i, corner in enumerate(layers):
             held.setdefault(corner, []).append(i)
         for corner, mine in held.items():
             inside = [int(place_in_layer[i]) for i in mine]
-            for r, c in self._tiles(rows, cols):
+            for r, c in tiles:
                 r0, r1 = max(rows.start - r * high, 0), min(rows.stop - r * high, high)
                 c0, c1 = max(cols.start - c * wide, 0), min(cols.stop - c * wide, wide)
+                top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
+                targets = [out[i, top:top + r1 - r0, left:left + c1 - c0] for i in mine]
                 first, last = min(inside) * high + r0, max(inside) * high + r1
+                block = targets[0] if len(mine) == 1 else np.empty((last - first, c1 - c0), self.dtype)
                 try:
-                    flat = self._rows_of((*corner, r * high, c * wide), deep * high, wide, first, last)
+                    there = self._region_of((*corner, r * high, c * wide), self.depth * high, wide, first, c0, block)
                 except codec.DamagedChunk as err:
                     raise SourceError(f"{self.where}, frame {numbers[mine[0]]} of the scan is damaged: {err}") from err
                 except (OSError, RuntimeError, ValueError) as err:
                     raise SourceError(f"{self.where}, frame {numbers[mine[0]]} of the scan cannot be read: "
                                       f"{reason(err)}") from err
-                if flat is None:
+                if not there:
                     raise SourceError(f"{self.where}, frame {numbers[mine[0]]} of the scan was never written")
-                block = flat.view(self.dtype).reshape(-1, wide)[:, c0:c1]
-                top, left = r * high + r0 - rows.start, c * wide + c0 - cols.start
-                for i, frame in zip(mine, inside):
+                for target, frame in zip(targets if len(mine) > 1 else (), inside):
                     at = frame * high + r0 - first
-                    out[i, top:top + r1 - r0, left:left + c1 - c0] = block[at:at + r1 - r0]
+                    target[...] = block[at:at + r1 - r0]
 
-    def _rows_of(self, corner, rows, wide, first, last):
-        """The bytes of rows `first` to `last` (excluded) of a chunk that has `rows` rows of `wide` numbers; None where
-        it was never written. Raises codec.DamagedChunk."""
-        size = self.dtype.itemsize
-        info, chunk = self.dataset.id.get_chunk_info_by_coord(corner), None
-        if info.byte_offset is None:
-            return None
+    def _region_of(self, corner, rows, wide, first, left, out):
+        """Rows from `first` and columns from `left` on of a chunk that has `rows` rows of `wide` numbers, into out
+        (h, w); False where it was never written. Raises codec.DamagedChunk."""
+        offset, size, skipped = self.places.of(corner)
+        if offset < 0:
+            return False
+        row = wide * self.dtype.itemsize
         if self.handle is None:
             with _lock:
                 chunk = self.dataset.id.read_direct_chunk(corner)[1]
-        if chunk is None and not self.filters and info.size == rows * wide * size:
-            return np.frombuffer(self._bytes(info.byte_offset + first * wide * size, (last - first) * wide * size),
-                                 np.uint8)
-        if chunk is None:
-            chunk = self._bytes(info.byte_offset, info.size)
-        return codec.decode(chunk, self.filters, info.filter_mask, rows, wide * size, first, last, size)
+        elif not self.filters and size == rows * row:       # nothing but the rows
+            chunk = self._bytes(offset + first * row, len(out) * row)
+            rows, first = len(out), 0
+        else:
+            chunk = self._bytes(offset, size)
+        codec.decode(chunk, self.filters, skipped, rows, wide, first, left, out)
+        return True
 
     def _rows(self, frames, rows, cols, out, numbers):
         """The wanted rows of a contiguous dataset."""
@@ -167,8 +198,7 @@ class Stored:
             layers, _ = _layers(frames, self.shape[:-2], self.chunks[:-2])
             high, wide = self.chunks[-2:]
             unwritten = next((i for i, corner in enumerate(layers) for r, c in self._tiles(rows, cols)
-                              if self.dataset.id.get_chunk_info_by_coord((*corner, r * high, c * wide)).byte_offset
-                              is None), None)
+                              if self.places.of((*corner, r * high, c * wide))[0] < 0), None)
         if unwritten is not None:
             raise SourceError(f"{self.where}, frame {numbers[unwritten]} of the scan was never written")
 
@@ -210,6 +240,8 @@ def safe_filters(dataset):
     Raises SourceError for bitshuffle with another filter.
     """
     own, filters = codec.own_filters(dataset), codec.filters_of(dataset)
+    if own is None:
+        import hdf5plugin  # noqa: F401  registers what HDF5 has to undo; it takes 40 ms
     if own is None and codec.BITSHUFFLE in filters and (len(filters) > 1 or not codec.is_plain(dataset)):
         what = "on top of each other" if len(filters) > 1 else "and numbers of unusual bits"
         raise SourceError(f"{dataset.file.filename}: {dataset.name} is stored with the HDF5 filters "

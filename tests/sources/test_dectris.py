@@ -6,7 +6,6 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from ptyprep import codec
 from ptyprep.errors import SourceError
 from ptyprep.frame import Window
 from ptyprep.sources import DectrisMaster, layout_of
@@ -25,13 +24,13 @@ def master(tmp_path, frames, **options):
     return path
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("compression", ["bslz4", "lz4", None])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_kind_of_frames(tmp_path, dtype, compression, fast, threads, monkeypatch):
-    if not fast:
-        monkeypatch.setattr(codec, "fast_decompress", None)
+def test_every_kind_of_frames(tmp_path, dtype, compression, compiled, threads, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr("ptyprep.compiled.core", None)
     frames = counts(dtype=dtype)
     source = DectrisMaster(master(tmp_path, frames, compression=compression))
     source.threads = threads

@@ -1,0 +1,217 @@
+/* ptyprep._core: the loops over pixels, decoding the region of a compressed chunk and encoding prepared frames.
+
+   `ptyprep.codec` says what for, and `ptyprep.codec_numpy` does the same where no compiler was at hand; it is asked
+   again about a chunk that fails here, and tells what is wrong with it. Nothing here keeps Python's lock, or believes a
+   length that was read from a file. Numbers are bytes: those of a big-endian dataset are shuffled as they lie. */
+#include "base.h"
+#include "chunks.h"
+#include "deflate.h"
+#include "shuffle.h"
+
+typedef struct { int64_t offset, size, skipped; } Place;
+
+static int read_whole(int file, uint8_t *to, const Place *place)
+{
+    for (int64_t done = 0, got; done < place->size; done += got)
+        if ((got = pread(file, to + done, place->size - done, place->offset + done)) <= 0)
+            return -1;
+    return 0;
+}
+
+typedef struct { int shuffled; Py_ssize_t itemsize, rows, row_bytes, first, left; } Chunks;
+
+/* Whether there is such a region; `wide` bytes of `high` rows. */
+static int holds(const Chunks *c, size_t high, size_t wide)
+{
+    return c->itemsize > 0 && c->rows >= 0 && c->row_bytes > 0 && c->first >= 0 && c->left >= 0
+        && c->row_bytes % c->itemsize == 0 && c->left % c->itemsize == 0 && wide % (size_t)c->itemsize == 0
+        && c->rows < PY_SSIZE_T_MAX / c->row_bytes && c->first <= c->rows && c->left <= c->row_bytes
+        && high <= (size_t)(c->rows - c->first) && wide <= (size_t)(c->row_bytes - c->left);
+}
+
+/* A writable array (..., h, w) whose columns lie one after the other; -1 with an exception for any other. */
+static int writable(PyObject *object, Py_buffer *view, int axes)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_STRIDED | PyBUF_WRITABLE))
+        return -1;
+    if (view->ndim == axes && (view->strides[axes - 1] == view->itemsize || view->shape[axes - 1] < 2))
+        return 0;
+    PyBuffer_Release(view);
+    PyErr_Format(PyExc_ValueError, "expected an array of %d axes, its columns one after the other", axes);
+    return -1;
+}
+
+static Wanted wanted_in(const Py_buffer *view, const Chunks *c)
+{
+    const Py_ssize_t *shape = view->shape + view->ndim - 2;
+    return (Wanted){c->row_bytes, c->first, c->left,
+                    {view->buf, shape[0], shape[1] * view->itemsize, view->strides[view->ndim - 2]}};
+}
+
+PyDoc_STRVAR(decode_doc, "decode(chunk, shuffled, itemsize, rows, row_bytes, first, left, out)\n--\n\n"
+             "Rows from `first` on and bytes from `left` on of a chunk of `rows` rows of `row_bytes`, into out (h, w).\n\n"
+             "Returns whether it could be done: False for a damaged chunk.");
+
+static PyObject *decode(PyObject *self, PyObject *args)
+{
+    Py_buffer chunk, view;
+    PyObject *out;
+    Chunks c;
+    int state = DAMAGED, fits = -1;
+    if (!PyArg_ParseTuple(args, "y*pnnnnnO", &chunk, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes, &c.first, &c.left,
+                          &out))
+        return NULL;
+    if (!writable(out, &view, 2)) {
+        Wanted wanted = wanted_in(&view, &c);
+        if ((fits = holds(&c, wanted.out.high, wanted.out.wide))) {
+            Py_BEGIN_ALLOW_THREADS
+            state = decode_chunk(chunk.buf, chunk.len, c.shuffled, c.itemsize, c.rows, &wanted);
+            Py_END_ALLOW_THREADS
+        }
+        PyBuffer_Release(&view);
+    }
+    PyBuffer_Release(&chunk);
+    if (!fits)
+        return PyErr_Format(PyExc_ValueError, "no such region in a chunk of %zd rows of %zd bytes", c.rows, c.row_bytes);
+    return fits < 0 ? NULL : state == NO_MEMORY ? PyErr_NoMemory() : PyBool_FromLong(state == OK);
+}
+
+PyDoc_STRVAR(read_doc, "read(file, places, work, shuffled, itemsize, rows, row_bytes, first, left, out)\n--\n\n"
+             "The same of chunks in a file, by its descriptor, into out (n, h, w).\n\n"
+             "places : int64 (n, 3), where each begins, its bytes, and 0\nwork : room for the largest\n\n"
+             "Returns how many could be read before the first that could not.");
+
+static PyObject *read_chunks(PyObject *self, PyObject *args)
+{
+    Py_buffer places, work, view;
+    PyObject *out;
+    Chunks c;
+    int file, state = OK, fits = -1;
+    Py_ssize_t done = 0;
+    if (!PyArg_ParseTuple(args, "iy*w*pnnnnnO", &file, &places, &work, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes,
+                          &c.first, &c.left, &out))
+        return NULL;
+    if (!writable(out, &view, 3)) {
+        const Place *place = places.buf;
+        Wanted wanted = wanted_in(&view, &c);
+        Py_ssize_t n = view.shape[0];
+        if ((fits = holds(&c, wanted.out.high, wanted.out.wide) && places.len == n * (Py_ssize_t)sizeof *place)) {
+            Py_BEGIN_ALLOW_THREADS
+            for (; state == OK && done < n; done += state == OK, place++) {
+                wanted.out.at = (uint8_t *)view.buf + done * view.strides[0];
+                state = place->skipped || place->offset < 0 || place->size < 0 || place->size > work.len
+                    || read_whole(file, work.buf, place) ? DAMAGED
+                    : decode_chunk(work.buf, place->size, c.shuffled, c.itemsize, c.rows, &wanted);
+            }
+            Py_END_ALLOW_THREADS
+        }
+        PyBuffer_Release(&view);
+    }
+    PyBuffer_Release(&places);
+    PyBuffer_Release(&work);
+    if (!fits)
+        return PyErr_Format(PyExc_ValueError, "no such regions in chunks of %zd rows of %zd bytes", c.rows, c.row_bytes);
+    return fits < 0 ? NULL : state == NO_MEMORY ? PyErr_NoMemory() : PyLong_FromSsize_t(done);
+}
+
+PyDoc_STRVAR(unshuffle_doc, "unshuffle(octets, itemsize, rows, row_bytes, first, left, out)\n--\n\n"
+             "Rows from `first` on and bytes from `left` on of numbers that were byte-shuffled, into out (h, w).");
+
+static PyObject *unshuffle(PyObject *self, PyObject *args)
+{
+    Py_buffer in, view;
+    PyObject *out;
+    Chunks c;
+    int fits = -1;
+    if (!PyArg_ParseTuple(args, "y*nnnnnO", &in, &c.itemsize, &c.rows, &c.row_bytes, &c.first, &c.left, &out))
+        return NULL;
+    if (!writable(out, &view, 2)) {
+        Region region = wanted_in(&view, &c).out;
+        fits = holds(&c, region.high, region.wide) && in.len == c.rows * c.row_bytes && is_usual(c.itemsize);
+        if (fits) {
+            Py_BEGIN_ALLOW_THREADS
+            for (size_t r = 0; r < region.high; r++) {
+                size_t e = ((c.first + r) * c.row_bytes + c.left) / c.itemsize;
+                unshuffle_bytes(in.buf, in.len / c.itemsize, c.itemsize, e, e + region.wide / c.itemsize,
+                                region.at + (Py_ssize_t)r * region.step);
+            }
+            Py_END_ALLOW_THREADS
+        }
+        PyBuffer_Release(&view);
+    }
+    PyBuffer_Release(&in);
+    if (!fits)
+        return PyErr_Format(PyExc_ValueError, "no such region in %zd rows of %zd bytes", c.rows, c.row_bytes);
+    if (fits < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The stream, the shuffled numbers and the tokens share one piece of memory. */
+static size_t aligned(size_t n) { return (n + 15) & ~(size_t)15; }
+
+static size_t portable_bound(size_t n) { return aligned(deflate_bound(n)) + aligned(n) + TOKENS * sizeof(Token); }
+
+static size_t portable(const uint8_t *in, size_t size, size_t itemsize, uint8_t *out)
+{
+    uint8_t *shuffled = out + aligned(deflate_bound(size));
+    Token *tokens = (Token *)(shuffled + aligned(size));
+    shuffle_bytes(in, size / itemsize, itemsize, shuffled);
+    return deflate(shuffled, size, out, tokens);
+}
+
+/* A list of the chunks of n frames (C-contiguous, given by their bytes), each made by `encode`. */
+static PyObject *encoded(PyObject *args, size_t (*encode)(const uint8_t *, size_t, size_t, uint8_t *),
+                         size_t (*bound)(size_t))
+{
+    Py_buffer in;
+    Py_ssize_t itemsize, n;
+    PyObject *list = NULL;
+    if (!PyArg_ParseTuple(args, "y*nn", &in, &n, &itemsize))
+        return NULL;
+    if (itemsize < 1 || !is_usual(itemsize) || n < 1 || in.len % (n * itemsize))
+        PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd frames of numbers of %zd bytes", in.len, n, itemsize);
+    else if ((list = PyList_New(0)) != NULL) {
+        size_t size = in.len / n, made = 0;
+        uint8_t *out = malloc(bound(size));
+        for (Py_ssize_t i = 0; list && i < n; i++) {
+            if (out) {
+                Py_BEGIN_ALLOW_THREADS
+                made = encode((uint8_t *)in.buf + i * size, size, itemsize, out);
+                Py_END_ALLOW_THREADS
+            }
+            PyObject *chunk = out ? PyBytes_FromStringAndSize((char *)out, made) : PyErr_NoMemory();
+            if (chunk == NULL || PyList_Append(list, chunk))
+                Py_CLEAR(list);
+            Py_XDECREF(chunk);
+        }
+        free(out);
+    }
+    PyBuffer_Release(&in);
+    return list;
+}
+
+PyDoc_STRVAR(bitshuffle_lz4_doc, "bitshuffle_lz4(frames, n, itemsize)\n--\n\n"
+             "The chunks that HDF5 filter 32008 makes of n frames: a list of bytes.");
+
+static PyObject *bitshuffle_lz4(PyObject *self, PyObject *args) { return encoded(args, encode_chunk, encode_bound); }
+
+PyDoc_STRVAR(shuffle_deflate_doc, "shuffle_deflate(frames, n, itemsize)\n--\n\n"
+             "The chunks that HDF5's filters shuffle and deflate make of n frames: a list of bytes.");
+
+static PyObject *shuffle_deflate(PyObject *self, PyObject *args) { return encoded(args, portable, portable_bound); }
+
+static PyMethodDef methods[] = {
+    {"decode", decode, METH_VARARGS, decode_doc},
+    {"read", read_chunks, METH_VARARGS, read_doc},
+    {"unshuffle", unshuffle, METH_VARARGS, unshuffle_doc},
+    {"bitshuffle_lz4", bitshuffle_lz4, METH_VARARGS, bitshuffle_lz4_doc},
+    {"shuffle_deflate", shuffle_deflate, METH_VARARGS, shuffle_deflate_doc},
+    {NULL}
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_core", "The loops over pixels; see codec.", 0, methods, slots};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&module); }

@@ -1,0 +1,283 @@
+/* Shuffling.
+
+   Byte shuffle puts the first bytes of all numbers together, then the second ones … Bitshuffle does so with bits, in
+   blocks of n numbers: plane i, of n / 8 bytes, holds bit i of each, number 8 k + j at bit j of byte k
+   (Masui et al., Astronomy and Computing 12 (2015) 181). */
+#pragma once
+#include "base.h"
+
+#define GROUP 128               /* numbers that are shuffled together */
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (octets){__VA_ARGS__})
+#endif
+
+static octets zip_low(octets a, octets b)
+{
+    return PICK(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+
+static octets zip_high(octets a, octets b)
+{
+    return PICK(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+static octets even(octets a, octets b)
+{
+    return PICK(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+
+static octets odd(octets a, octets b)
+{
+    return PICK(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* 2 n vectors, n <= 4: the bytes of the first half between those of the other, and back */
+INLINE void zip(octets *x, int n)
+{
+    octets y[8];
+    #pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        y[2 * i] = zip_low(x[i], x[n + i]);
+        y[2 * i + 1] = zip_high(x[i], x[n + i]);
+    }
+    #pragma GCC unroll 8
+    for (int i = 0; i < 2 * n; i++)
+        x[i] = y[i];
+}
+
+INLINE void unzip(octets *x, int n)
+{
+    octets y[8];
+    #pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        y[i] = even(x[2 * i], x[2 * i + 1]);
+        y[n + i] = odd(x[2 * i], x[2 * i + 1]);
+    }
+    #pragma GCC unroll 8
+    for (int i = 0; i < 2 * n; i++)
+        x[i] = y[i];
+}
+
+INLINE void swap_bits(octets *a, octets *b, int by, uint8_t mask)
+{
+    octets m = mask - (octets){0};
+    octets t = ((octets)((longs)*a >> by) ^ *b) & m;
+    *b ^= t;
+    *a ^= (octets)((longs)t << by);
+}
+
+/* Bit i of the bytes in x[j] becomes bit j of those in x[i]: 16 matrices of 8 x 8 bits, transposed
+   (Warren, Hacker's Delight, 7-3). */
+INLINE void turn(octets x[8])
+{
+    #pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 2)
+        swap_bits(&x[i], &x[i + 1], 1, 0x55);
+    for (int i = 0; i < 8; i++)
+        if (!(i & 2))
+            swap_bits(&x[i], &x[i + 2], 2, 0x33);
+    for (int i = 0; i < 4; i++)
+        swap_bits(&x[i], &x[i + 4], 4, 0x0f);
+}
+
+static uint64_t turn_one(uint64_t x)
+{
+    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aa;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000cccc0000cccc;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000f0f0f0f0;
+    return x ^ t ^ t << 28;
+}
+
+/* One byte of 128 numbers from its eight planes, which lie `step` bytes apart. */
+INLINE void bytes_of_planes(const uint8_t *planes, size_t step, octets x[8])
+{
+    octets any = {0};
+    for (int i = 0; i < 8; i++)
+        any |= x[i] = load(planes + i * step);
+    if (((longs)any)[0] | ((longs)any)[1]) {        /* the upper bytes of counts are mostly 0, and stay so */
+        turn(x);
+        zip(x, 4);
+        zip(x, 4);
+        zip(x, 4);
+    }
+}
+
+INLINE void planes_of_bytes(octets x[8], uint8_t *planes, size_t step)
+{
+    octets any = {0};
+    for (int i = 0; i < 8; i++)
+        any |= x[i];
+    if (((longs)any)[0] | ((longs)any)[1]) {
+        unzip(x, 4);
+        unzip(x, 4);
+        unzip(x, 4);
+        turn(x);
+    }
+    for (int i = 0; i < 8; i++)
+        store(planes + i * step, x[i]);
+}
+
+/* 128 numbers of `size` bytes (1, 2, 4, 8) from x, which holds their first bytes in eight vectors, then their second
+   ones …, and back. */
+INLINE void join(const octets *x, int size, uint8_t *out)
+{
+    for (int i = 0; i < 8; i++) {
+        octets y[8];
+        #pragma GCC unroll 8
+        for (int k = 0; k < size; k++)
+            y[k] = x[8 * k + i];
+        #pragma GCC unroll 8
+        for (int n = size; n > 1; n /= 2)
+            zip(y, size / 2);
+        memcpy(out + 16 * size * i, y, 16 * size);
+    }
+}
+
+INLINE void part(const uint8_t *in, int size, octets *x)
+{
+    for (int i = 0; i < 8; i++) {
+        octets y[8];
+        memcpy(y, in + 16 * size * i, 16 * size);
+        #pragma GCC unroll 8
+        for (int n = size; n > 1; n /= 2)
+            unzip(y, size / 2);
+        #pragma GCC unroll 8
+        for (int k = 0; k < size; k++)
+            x[8 * k + i] = y[k];
+    }
+}
+
+static int is_usual(size_t size) { return size == 1 || size == 2 || size == 4 || size == 8; }
+
+INLINE void unshuffle_128(const uint8_t *planes, size_t n, int size, size_t e, uint8_t *out)
+{
+    octets x[64];
+    for (int k = 0; k < size; k++)
+        bytes_of_planes(planes + k * n + e / 8, n / 8, x + 8 * k);
+    join(x, size, out + e * size);
+}
+
+INLINE void shuffle_128(const uint8_t *in, size_t n, int size, size_t e, uint8_t *planes)
+{
+    octets x[64];
+    part(in + e * size, size, x);
+    for (int k = 0; k < size; k++)
+        planes_of_bytes(x + 8 * k, planes + k * n + e / 8, n / 8);
+}
+
+/* Numbers e to end of a block of n, both multiples of 8, to their places in `out`. */
+static void unshuffle_bits(const uint8_t *planes, size_t n, size_t size, size_t e, size_t end, uint8_t *out)
+{
+    if (is_usual(size))
+        for (; e + 128 <= end; e += 128)
+            switch (size) {
+            case 1: unshuffle_128(planes, n, 1, e, out); break;
+            case 2: unshuffle_128(planes, n, 2, e, out); break;
+            case 4: unshuffle_128(planes, n, 4, e, out); break;
+            default: unshuffle_128(planes, n, 8, e, out);
+            }
+    for (; e < end; e += 8)
+        for (size_t k = 0; k < size; k++) {
+            uint64_t x = 0;
+            for (int i = 0; i < 8; i++)
+                x |= (uint64_t)planes[(8 * k + i) * (n / 8) + e / 8] << 8 * i;
+            x = turn_one(x);
+            for (int i = 0; i < 8; i++)
+                out[(e + i) * size + k] = x >> 8 * i;
+        }
+}
+
+/* The same of any numbers, to `out`, by way of a buffer that holds the block where groups of them are cut. */
+static void unshuffle_some(const uint8_t *planes, size_t n, size_t size, size_t first, size_t last, uint8_t *buffer,
+                           uint8_t *out)
+{
+    size_t from = (first + GROUP - 1) / GROUP * GROUP, to = last / GROUP * GROUP;
+    size_t low = first / GROUP * GROUP, high = MIN((last + GROUP - 1) / GROUP * GROUP, n);
+    if (from >= to) {
+        unshuffle_bits(planes, n, size, low, high, buffer);
+        memcpy(out, buffer + first * size, (last - first) * size);
+        return;
+    }
+    unshuffle_bits(planes, n, size, low, from, buffer);
+    memcpy(out, buffer + first * size, (from - first) * size);
+    unshuffle_bits(planes, n, size, from, to, out - first * size);
+    unshuffle_bits(planes, n, size, to, high, buffer);
+    memcpy(out + (to - first) * size, buffer + to * size, (last - to) * size);
+}
+
+static void shuffle_bits(const uint8_t *in, size_t n, size_t size, uint8_t *planes)
+{
+    size_t e = 0;
+    for (; e + 128 <= n; e += 128)
+        switch (size) {
+        case 1: shuffle_128(in, n, 1, e, planes); break;
+        case 2: shuffle_128(in, n, 2, e, planes); break;
+        case 4: shuffle_128(in, n, 4, e, planes); break;
+        default: shuffle_128(in, n, 8, e, planes);
+        }
+    for (; e < n; e += 8)
+        for (size_t k = 0; k < size; k++) {
+            uint64_t x = 0;
+            for (int i = 0; i < 8; i++)
+                x |= (uint64_t)in[(e + i) * size + k] << 8 * i;
+            x = turn_one(x);
+            for (int i = 0; i < 8; i++)
+                planes[(8 * k + i) * (n / 8) + e / 8] = x >> 8 * i;
+        }
+}
+
+INLINE void shuffle_bytes_of(const uint8_t *in, size_t n, int size, uint8_t *out)
+{
+    size_t e = 0;
+    for (; e + 128 <= n; e += 128) {
+        octets x[64];
+        part(in + e * size, size, x);
+        for (int k = 0; k < size; k++)
+            memcpy(out + k * n + e, x + 8 * k, 128);
+    }
+    for (; e < n; e++)
+        for (int k = 0; k < size; k++)
+            out[k * n + e] = in[e * size + k];
+}
+
+static void shuffle_bytes(const uint8_t *in, size_t n, size_t size, uint8_t *out)
+{
+    switch (size) {
+    case 1: memcpy(out, in, n); break;
+    case 2: shuffle_bytes_of(in, n, 2, out); break;
+    case 4: shuffle_bytes_of(in, n, 4, out); break;
+    default: shuffle_bytes_of(in, n, 8, out);
+    }
+}
+
+INLINE void unshuffle_bytes_of(const uint8_t *in, size_t n, int size, size_t e, size_t end, uint8_t *out)
+{
+    for (; e + 128 <= end; e += 128) {
+        octets x[64];
+        for (int k = 0; k < size; k++)
+            memcpy(x + 8 * k, in + k * n + e, 128);
+        join(x, size, out);
+        out += 128 * size;
+    }
+    for (; e < end; e++)
+        for (int k = 0; k < size; k++)
+            *out++ = in[k * n + e];
+}
+
+/* Numbers e to end of n. */
+static void unshuffle_bytes(const uint8_t *in, size_t n, size_t size, size_t e, size_t end, uint8_t *out)
+{
+    switch (size) {
+    case 1: memcpy(out, in + e, end - e); break;
+    case 2: unshuffle_bytes_of(in, n, 2, e, end, out); break;
+    case 4: unshuffle_bytes_of(in, n, 4, e, end, out); break;
+    default: unshuffle_bytes_of(in, n, 8, e, end, out);
+    }
+}
