@@ -2,23 +2,11 @@
 import mmap
 import sys
 import threading
-from contextlib import suppress
 
 import numpy as np
 
 SMALL, KEPT = 1 << 20, 8        # bytes below which NumPy does as well; how many pieces of memory wait to be taken again
 _kept, _lock, _own = [], threading.Lock(), threading.local()
-
-
-def _pages(size):
-    """Fresh memory that nobody else has: in large pages where the system has them, which cost a fifth of small ones."""
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):         # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages
 
 
 def scratch(name, size):
@@ -48,7 +36,9 @@ def empty(shape, dtype):
                 memory = _kept[i]
                 break
         else:
-            memory = np.frombuffer(_pages(size), np.uint8)
+            # np.empty asks for pages of 2 MiB, which a virtual machine's host may give slowly, 0.3 s for 100 MB;
+            # memory that could be shared with children costs half as much again
+            memory = np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
             unused = [i for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == 2]
             for i in reversed(unused[:max(0, len(_kept) + 1 - KEPT)]):
                 del _kept[i]
