@@ -18,6 +18,7 @@ from ptyprep.buffers import scratch
 from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
 
 
@@ -174,13 +175,16 @@ class Encoder:
     def __init__(self, how):
         self.how = how
 
-    def filters(self):
-        """Keywords for `create_dataset` that declare these filters."""
+    def filters(self, dtype):
+        """Keywords for `create_dataset` of such numbers that declare these filters."""
         if self.how == "portable":
             return {"shuffle": True, "compression": "gzip", "compression_opts": 1}
-        if self.how == "bslz4":
-            import hdf5plugin
-            return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+        if self.how == "bslz4":         # its plug-in is not needed here, and slow to load
+            options, plist = (0, BITSHUFFLE_LZ4), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            if not h5py.h5z.filter_avail(BITSHUFFLE):       # else it puts this before them itself
+                options = *BITSHUFFLE_VERSION, np.dtype(dtype).itemsize, *options
+            plist.set_filter(BITSHUFFLE, h5py.h5z.FLAG_OPTIONAL, options)
+            return {"dcpl": plist}
         return {}
 
     def encode(self, frames):

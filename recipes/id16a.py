@@ -88,6 +88,9 @@ class Id16a(FileScan):
             more["dark"] = self._mean("dark_files")
         if p.flat_division:
             own = getattr(given, "flat", None)
+            if own is not None and not isinstance(own, np.ndarray):
+                raise ParameterError("flat_division and a flatfield with a frame for each point were both given: leave "
+                                     "out one of them, or set flatfield.average")
             more["flat"] = (self._mean("flat_files") - more.get("dark", 0)) * (1 if own is None else own)
         if p.counter:
             flux = self._told(p.counter)

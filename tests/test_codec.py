@@ -182,12 +182,29 @@ def test_what_is_encoded_is_read_by_plain_h5py(how, dtype, shape, tmp_path):
     frames = counts(shape, dtype)
     encoder = Encoder(how)
     with h5py.File(tmp_path / "f.h5", "w") as file:
-        dataset = file.create_dataset("d", shape, dtype, chunks=(1, *shape[1:]), **encoder.filters())
+        dataset = file.create_dataset("d", shape, dtype, chunks=(1, *shape[1:]), **encoder.filters(dtype))
         for i, chunk in enumerate(encoder.encode(frames)):
             dataset.id.write_direct_chunk((i, 0, 0), chunk)
     with h5py.File(tmp_path / "f.h5") as file:
         assert file["d"].dtype == frames.dtype
         assert np.array_equal(file["d"][()], frames)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bitshuffle_is_declared_as_its_plug_in_does(dtype, tmp_path):
+    """In a process that has not loaded it."""
+    job = f"""if True:
+        import sys, h5py
+        from ptyprep.codec import Encoder
+        with h5py.File({str(tmp_path / 'f.h5')!r}, "w") as file:
+            file.create_dataset("ours", (2, 8, 8), {dtype!r}, chunks=(1, 8, 8), **Encoder("bslz4").filters({dtype!r}))
+        sys.exit("hdf5plugin" in sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", job], check=True, timeout=60)
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        file.create_dataset("theirs", (2, 8, 8), dtype, chunks=(1, 8, 8), **hdf5plugin.Bitshuffle(cname="lz4"))
+        (*ours, _), (*theirs, _) = (file[name].id.get_create_plist().get_filter(0) for name in ("ours", "theirs"))
+        assert ours == theirs
 
 
 def test_frames_need_not_be_contiguous():

@@ -17,6 +17,26 @@ static int read_length(const uint8_t **in, const uint8_t *end, size_t *length)
     return 0;
 }
 
+/* A few bytes again and again, from where they begin; up to SLACK bytes beyond the end. */
+static void repeat(uint8_t *out, uint8_t *end, size_t back)
+{
+    const uint8_t *from = out - back;
+    if (back < 8) {
+        static const uint64_t times[8] = {0, 0x0101010101010101, 0x0001000100010001, 0x0001000001000001,
+                                          0x0000000100000001, 0x0000010000000001, 0x0001000000000001,
+                                          0x0100000000000001};
+        uint64_t x = (get64(from) & (((uint64_t)1 << 8 * back) - 1)) * times[back];
+        if (end - out > 64 && x == *from * times[1])
+            memset(out, *from, end - out);
+        else
+            for (; out < end; out += 8 - 8 % back)
+                memcpy(out, &x, 8);
+    }
+    else
+        for (; out < end; out += 8, from += 8)
+            memcpy(out, from, 8);
+}
+
 /* n bytes that decode to exactly `size`; -1 where they do not. Writes up to SLACK bytes more. */
 static int lz4_decode(const uint8_t *in, size_t n, uint8_t *start, size_t size)
 {
@@ -49,27 +69,16 @@ static int lz4_decode(const uint8_t *in, size_t n, uint8_t *start, size_t size)
         length += 4;
         if (length > (size_t)(out_end - out) - 5)
             return -1;
-        const uint8_t *from = out - back;
         uint8_t *end = out + length;
-        if (back < 16) {                            /* a few bytes again and again; mostly 0 */
-            uint64_t x = get64(from), same = *from * UINT64_C(0x0101010101010101);
-            if (back < 8) {
-                x &= ((uint64_t)1 << 8 * back) - 1;
-                for (size_t known = back; known < 8; known *= 2)
-                    x |= x << 8 * known;
-            }
-            if (x == same && (back <= 8 || get64(from + back - 8) == same))
-                memset(out, *from, length);
-            else if (back < 8)
-                for (; out < end; out += 8 - 8 % back)
-                    memcpy(out, &x, 8);
-            else
-                for (; out < end; out += 8, from += 8)
-                    memcpy(out, from, 8);
-        }
-        else
-            for (; out < end; out += 16, from += 16)
+        if (back < 16)
+            repeat(out, end, back);
+        else {
+            const uint8_t *from = out - back;
+            store(out, load(from));
+            store(out + 16, load(from + 16));
+            for (out += 32, from += 32; out < end; out += 16, from += 16)
                 store(out, load(from));
+        }
         out = end;
     }
 }

@@ -263,7 +263,7 @@ class GrowingStack:
 
     def __init__(self, group, name, shape, dtype, encoder, n=None):
         self._dataset = group.create_dataset(name, (n or 0, *shape), dtype, chunks=(1, *shape),
-                                             maxshape=(n, *shape), **encoder.filters())
+                                             maxshape=(n, *shape), **encoder.filters(dtype))
         self._dataset.attrs["type"] = "array"
         self._sums = []
 

@@ -32,6 +32,15 @@ def test_dark_reference_and_monitor_in_this_order(tmp_path):
     assert np.array_equal(batch.data, raw)
 
 
+def test_a_flat_field_for_each_point_does_not_go_with_the_reference(tmp_path):
+    pars, _ = id16a.corrected_edf(tmp_path, TINY)
+    np.save(tmp_path / "flat.npy", np.full(TINY.frames.shape, 2.0))
+    with pytest.raises(ParameterError, match="flat_division and a flatfield with a frame for each point.*average"):
+        prepared(pars, **{"flatfield.file": tmp_path / "flat.npy"})
+    _, batch = prepared(pars, **{"flatfield.file": tmp_path / "flat.npy", "flatfield.average": True})
+    assert np.allclose(batch.data, prepared(pars)[1].data / 2)
+
+
 def test_a_monitor_that_failed_is_an_error(tmp_path):
     id16a._edf(tmp_path, TINY.frames, TINY.positions, [1000] * 7 + [0] + [1000] * 4)
     pars = {"files": tmp_path, **TINY.geometry}
