@@ -1,4 +1,4 @@
-"""Compressed chunks: decoding that survives damage, and encoding in threads.
+"""Compressed chunks: decoding that survives damage, and encoding.
 
 HDF5 chunks of the usual formats are taken as they lie in the file and decoded here, outside HDF5's one lock
 and without its plug-ins: a damaged bitshuffle-LZ4 chunk ends a process that reads it through h5py.
@@ -7,6 +7,7 @@ The work is done by `compiled.core`, loops in C that decode no more than the reg
 same, many times slower. Deflate (HDF5 filter 1) is RFC 1950, after byte shuffle (2) or not; the formats of the others
 are told there.
 """
+import os
 from array import array
 
 import h5py
@@ -19,6 +20,7 @@ from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
+BEYOND = 1 << 62            # a place that no file has
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
 
 
@@ -67,14 +69,16 @@ class Places:
         self.grid = tuple(-(-n // step) for n, step in zip(dataset.shape, self.chunks))
         found = array("q")
 
-        def note(info):
-            found.extend((*info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
+        def note(info):                 # a damaged file may say anything
+            offset = -1 if info.byte_offset is None else min(info.byte_offset, BEYOND)
+            found.extend((*info.chunk_offset, offset, min(info.size, BEYOND), info.filter_mask))
         if hasattr(dataset.id, "chunk_iter"):
             dataset.id.chunk_iter(note)
         else:                           # an older HDF5
             for i in range(dataset.id.get_num_chunks()):
                 note(dataset.id.get_chunk_info(i))
         found = np.array(found, np.int64).reshape(-1, len(self.grid) + 3)
+        found = found[(found[:, :-3] < dataset.shape).all(axis=1)]
         numbers = np.ravel_multi_index(tuple((found[:, :-3] // self.chunks).T), self.grid)
         order = np.argsort(numbers)
         self._numbers, self._places = numbers[order], np.ascontiguousarray(found[order, -3:])
@@ -127,18 +131,21 @@ def decode(chunk, filters, skipped, rows, wide, first, left, out):
     out[...] = np.frombuffer(chunk, out.dtype).reshape(rows, wide)[first:first + len(out), left:left + out.shape[1]]
 
 
-def read(file, places, filters, rows, wide, first, left, out):
-    """The same of chunks that lie in a file, one after the other into out (n, h, w).
+def reads_many(filters):
+    """Whether `read_many` is there for such chunks."""
+    return compiled.core is not None and filters in ((BITSHUFFLE,), (LZ4,))
+
+
+def read_many(file, places, filters, rows, wide, first, left, out):
+    """`decode` for chunks that lie in a file, one after the other into out (n, h, w).
 
     file : its descriptor; places : as `Places` gives them, (n, 3)
 
-    Returns how many were read before the first that could not be read like this; 0 for other filters.
+    Returns how many were read before the first that could not be.
     """
-    if compiled.core is None or filters not in ((BITSHUFFLE,), (LZ4,)):
-        return 0
-    row = wide * out.itemsize
-    return compiled.core.read(file, places, scratch("chunk", max(int(places[:, 1].max()), 0)),
-                              filters[0] == BITSHUFFLE, out.itemsize, rows, row, first, left * out.itemsize, out)
+    work = scratch("chunk", min(max(int(places[:, 1].max()), 0), os.fstat(file).st_size))
+    return compiled.core.read(file, places, work, filters[0] == BITSHUFFLE, out.itemsize, rows, wide * out.itemsize,
+                              first, left * out.itemsize, out)
 
 
 def _inflate(chunk, size):
@@ -167,7 +174,7 @@ class Encoder:
     """How prepared frames are compressed: one of `Encoder.choices`.
 
     portable : byte shuffle + deflate; every HDF5 reader opens it without a plug-in
-    bslz4 : bitshuffle-LZ4, five times faster; readers need hdf5plugin
+    bslz4 : bitshuffle-LZ4, faster, above all to read; readers need hdf5plugin
     none : as it is
     """
     choices = ("portable", "bslz4", "none")

@@ -60,7 +60,7 @@ _SMALL.set_layout(h5py.h5d.COMPACT)
 
 
 def _put(group, path, kind, stored):
-    """A group, or a dataset, with its type. Of the small ones there are hundreds: h5py's own way, with numbers beside the
+    """A group, or a dataset, with its type. Of small ones there are hundreds: h5py's own way, with numbers beside the
     head instead of in it, takes three times as long."""
     if stored is None:
         node = h5py.h5g.create(group.id, path.encode(), lcpl=_NAMED)

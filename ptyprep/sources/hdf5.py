@@ -455,7 +455,7 @@ class _Opened:
     def _stored_of(self, piece, dataset):
         """What was found out about a large dataset's chunks is kept, while its file stays what it is."""
         stored = Stored(dataset)
-        if stored.handle is not None and stored.chunks is not None:
+        if stored.handle is not None and stored.chunks is not None and not stored.plain:
             state = os.fstat(stored.handle)
             version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
             known = self._places.get(id(piece))

@@ -95,14 +95,14 @@ class Stored:
             out[...] = own
             return
         tiles, done = list(self._tiles(rows, cols)), 0
-        if self.depth > 1 or len(tiles) > 1 or self.handle is None:
+        if self.depth > 1 or len(tiles) > 1 or self.handle is None or not codec.reads_many(self.filters):
             self._decode_some(frames, tiles, rows, cols, out, numbers)
             return
         (r, c), (high, wide) = tiles[0], self.chunks[-2:]
         places = self.places.of_frames(frames, r, c)
         while done < len(frames):
-            done += codec.read(self.handle, places[done:], self.filters, high, wide, rows.start - r * high,
-                               cols.start - c * wide, out[done:])
+            done += codec.read_many(self.handle, places[done:], self.filters, high, wide, rows.start - r * high,
+                                    cols.start - c * wide, out[done:])
             if done < len(frames):
                 one = slice(done, done + 1)
                 self._decode_some(frames[one], tiles, rows, cols, out[one], numbers[one])

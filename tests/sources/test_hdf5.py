@@ -1,4 +1,7 @@
 """Stacks in HDF5: whatever the layout, frames are those that plain h5py or NumPy would give."""
+import os
+from itertools import product
+
 import h5py
 import hdf5plugin
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ptyprep import codec
 from ptyprep.errors import SourceError
 from ptyprep.frame import Window
 from ptyprep.sources import Hdf5Stack, open_frames
@@ -422,3 +426,39 @@ def test_a_filter_that_nobody_has(tmp_path):
         made.write_direct_chunk((0, 0, 0), bytes(40))
     with pytest.raises(SourceError, match="f.h5.*its HDF5 filter 31999 is not installed"):
         Hdf5Stack(tmp_path / "f.h5").read([0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_places_are_those_that_hdf5_tells_one_by_one(data):
+    axes = data.draw(st.integers(2, 4))
+    shape = tuple(data.draw(st.integers(1, 7)) for _ in range(axes))
+    chunks = tuple(data.draw(st.integers(1, n)) for n in shape)
+    corners = list(product(*(range(0, n, step) for n, step in zip(shape, chunks))))
+    with h5py.File("p.h5", "w", driver="core", backing_store=False) as file:
+        dataset = file.create_dataset("d", shape, "u2", chunks=chunks, maxshape=(None, *shape[1:]))
+        for corner in data.draw(st.lists(st.sampled_from(corners), unique=True)):
+            dataset.id.write_direct_chunk(corner, bytes(2 * int(np.prod(chunks))), filter_mask=0)
+        file.flush()
+        places = codec.Places(dataset)
+        for corner in corners:
+            info = dataset.id.get_chunk_info_by_coord(corner)
+            expected = [-1, -1, -1] if info.byte_offset is None else [info.byte_offset, info.size, info.filter_mask]
+            assert places.of(corner) == expected
+
+
+def test_places_are_looked_up_again_when_the_file_changes(tmp_path):
+    """They are kept from batch to batch; a file that was written again holds other frames elsewhere."""
+    first, then = counts((30, 40, 50), seed=1), counts((30, 40, 50), seed=2)
+    path = stack(tmp_path / "f.h5", first, chunks=(1, 40, 50), **BSLZ4)
+    os.utime(path, (1e9, 1e9))          # long ago, so that places are kept
+    source = Hdf5Stack(path)
+    assert np.array_equal(source.read(range(30)), first) and np.array_equal(source.read([7]), first[[7]])
+    stack(tmp_path / "g.h5", then, chunks=(1, 40, 50), **BSLZ4)
+    with h5py.File(path, "a") as file:  # the same frames' chunks, each of another size
+        for i in reversed(range(30)):
+            file["data"][i] = then[i]
+    assert np.array_equal(source.read(range(30)), then)
+    os.replace(tmp_path / "g.h5", path)
+    os.utime(path, (1e9, 1e9))
+    assert np.array_equal(source.read(range(30)), then)
