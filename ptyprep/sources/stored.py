@@ -54,7 +54,7 @@ class Stored:
             return f"{'contiguous' if self.chunks is None else 'chunks'} without compression, only the region's rows"
         how = "only the blocks that hold the region" if self.filters in ((codec.BITSHUFFLE,), (codec.LZ4,)) else \
             "each as a whole"
-        slow = "" if compiled.core else ", in NumPy, many times slower: ptyprep was installed without a C compiler"
+        slow = "" if compiled.core else " (in NumPy, many times slower: ptyprep was installed without a C compiler)"
         return f"compressed chunks ({names}), {how}{slow}"
 
     def read(self, frames, rows, cols, out, numbers):

@@ -151,7 +151,7 @@ def without_disk(mode, rank):
             if rank == 0 or mode == "virtual":
                 disk.step = parts.step = disk_full
             else:
-                self.sink.encoder.pack = disk_full
+                self.sink.encoder.encode = disk_full
     disk.step = parts.step = lambda what: None
     return type("Broken", (Good,), {"__doc__": "Its disk will fail.", "post_initialize": post_initialize})
 
