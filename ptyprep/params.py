@@ -344,17 +344,23 @@ def _grow(node, inherited, prefix, recipe_name):
                 tree[name] = _place(node, name, item, known, f"{prefix}{name}.", recipe_name)
             elif known is not None:
                 raise TypeError(f"{owner} hides the parameter {name!r}; write {name} = Par({item!r})")
-    node.tree, node.prefix, node.recipe_name = tree, prefix, recipe_name
-    fields = {}
+    node.tree, node.prefix, node.recipe_name, node.Values = tree, prefix, recipe_name, _ValuesOf()
     for name, item in tree.items():
-        if isinstance(item, Par):
-            fields[name] = (Any, None if item.required else item.default)
-        else:
+        if _is_group(item):
             setattr(node, name, item)
-            fields[name] = (item.Values, Field(default_factory=item.Values.model_construct))
-    node.Values = create_model(f"{node.__name__}Values", __base__=Values, __module__=node.__module__, **fields)
-    node.Values.__qualname__ = f"{node.__qualname__}.Values"       # where pickle finds it
-    node.Values._node = node
+
+
+class _ValuesOf:
+    """The class of a recipe's or group's values, made when somebody asks for it: most are never asked for."""
+
+    def __get__(self, _, node):
+        fields = {name: (Any, None if item.required else item.default) if isinstance(item, Par) else
+                  (item.Values, Field(default_factory=item.Values.model_construct)) for name, item in node.tree.items()}
+        made = create_model(f"{node.__name__}Values", __base__=Values, __module__=node.__module__, **fields)
+        made.__qualname__ = f"{node.__qualname__}.Values"       # where pickle finds it
+        made._node = node
+        node.Values = made
+        return made
 
 
 def _settle(owner, name, par, known):
