@@ -20,7 +20,6 @@ from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
-BEYOND = 1 << 62            # a place that no file has
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
 
 
@@ -69,16 +68,19 @@ class Places:
         self.grid = tuple(-(-n // step) for n, step in zip(dataset.shape, self.chunks))
         found = array("q")
 
-        def note(info):                 # a damaged file may say anything
-            offset = -1 if info.byte_offset is None else min(info.byte_offset, BEYOND)
-            found.extend((*info.chunk_offset, offset, min(info.size, BEYOND), info.filter_mask))
+        def note(info):
+            try:
+                found.extend(array("q", (*info.chunk_offset, info.byte_offset, info.size, info.filter_mask)))
+            except (OverflowError, TypeError):
+                pass                    # no file has such a place: its index is damaged
         if hasattr(dataset.id, "chunk_iter"):
             dataset.id.chunk_iter(note)
         else:                           # an older HDF5
             for i in range(dataset.id.get_num_chunks()):
                 note(dataset.id.get_chunk_info(i))
         found = np.array(found, np.int64).reshape(-1, len(self.grid) + 3)
-        found = found[(found[:, :-3] < dataset.shape).all(axis=1)]
+        corners = found[:, :-3]
+        found = found[((corners >= 0) & (corners < dataset.shape) & (corners % self.chunks == 0)).all(axis=1)]
         numbers = np.ravel_multi_index(tuple((found[:, :-3] // self.chunks).T), self.grid)
         order = np.argsort(numbers)
         self._numbers, self._places = numbers[order], np.ascontiguousarray(found[order, -3:])
@@ -117,6 +119,8 @@ def decode(chunk, filters, skipped, rows, wide, first, left, out):
         if core is None or not core.decode(chunk, filters[0] == BITSHUFFLE, itemsize, rows, row, first,
                                            left * itemsize, out):
             plain = codec_numpy.decode(chunk, filters[0], rows, row, first, first + len(out), itemsize)
+            if core is not None:        # lz4 lets pass what its format forbids
+                raise DamagedChunk("a block of it does not decode")
             out[...] = plain.view(out.dtype).reshape(-1, wide)[:, left:left + out.shape[1]]
         return
     if DEFLATE in filters:

@@ -25,29 +25,38 @@ def write(group, name, value):
 
     Raises OutputError for what has no place in a file: the format's only answer would be a pickle.
     """
-    for path, kind, stored in _nodes((str(name),), value):
+    for path, kind, stored in _nodes((_utf8(name),), value):
         _put(group, "/".join(path), kind, stored)
 
 
 def check(name, value):
     """Raise OutputError now if `write` could not store a value later."""
-    for _ in _nodes((str(name),), value):
+    for _ in _nodes((_utf8(name),), value):
         pass
 
 
 def _nodes(path, value):
     """What a value becomes: (names of groups and the own one, type, numbers or text), None for a group."""
-    if not path[-1] or path[-1] == "." or {"/", "\0"} & set(path[-1]):
-        raise OutputError(f"{path[-1]!r} cannot be a name in an HDF5 file: it "
-                          f"{'holds a slash' if '/' in path[-1] else 'is empty, a dot, or holds a zero byte'}")
+    name = path[-1]
+    if not name or name == "." or {"/", "\0"} & set(name):
+        raise OutputError(f"{name!r} cannot be a name in an HDF5 file: it "
+                          f"{'holds a slash' if '/' in name else 'is empty, a dot, or holds a zero byte'}")
     kind, stored = ("dict", value) if isinstance(value, Mapping) else _encode("/".join(path), value)
-    if kind in ("dict", "list", "tuple"):
-        yield path, kind, None
-        items = stored.items() if kind == "dict" else ((f"{i:05d}", item) for i, item in enumerate(stored))
-        for key, item in items:
-            yield from _nodes((*path, str(key)), item)
-    else:
+    if kind not in ("dict", "list", "tuple"):
         yield path, kind, stored
+        return
+    yield path, kind, None
+    items = [(_utf8(key), item) for key, item in stored.items()] if kind == "dict" else \
+        [(f"{i:05d}", item) for i, item in enumerate(stored)]
+    if len(dict(items)) < len(items):
+        raise OutputError(f"{'/'.join(path)}: two of its names are the same text: {', '.join(map(str, stored))}")
+    for key, item in items:
+        yield from _nodes((*path, key), item)
+
+
+def _utf8(text):
+    """A text as a file can hold it: names of files may have bytes that are no UTF-8, which are written as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 _HERE = h5py.h5s.ALL, h5py.h5s.ALL
@@ -57,6 +66,7 @@ _NAMED = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _NAMED.set_char_encoding(h5py.h5t.CSET_UTF8)
 _SMALL = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 _SMALL.set_layout(h5py.h5d.COMPACT)
+_SMALL.set_obj_track_times(False)       # as h5py's: equal files are equal to the last byte
 
 
 def _put(group, path, kind, stored):
@@ -83,13 +93,13 @@ def _encode(name, value):
     if value is None:
         return "None", np.zeros(1)
     if isinstance(value, str | Path) and "\0" not in str(value):
-        return "string", str(value)
+        return "string", _utf8(value)
     if isinstance(value, bool | int | float | complex | np.generic) and _is_storable(np.asarray(value)):
         return "scalar", np.asarray(value)
     if isinstance(value, np.ndarray) and _is_storable(value):
         return ("array", value) if value.ndim else ("scalar", value)
     if isinstance(value, list | tuple):
-        kind = type(value).__name__
+        kind = "list" if isinstance(value, list) else "tuple"
         if value and all(isinstance(v, bool | int | float | np.number | np.bool_) for v in value) and \
                 _is_storable(np.asarray(value)):
             return f"array{kind}", np.asarray(value)
@@ -99,7 +109,7 @@ def _encode(name, value):
 
 
 def _is_storable(array):
-    return array.dtype.kind in "biufc"
+    return array.dtype.kind in "biufc" and array.ndim <= 32      # as many axes as HDF5 has
 
 
 def kind_of(node):

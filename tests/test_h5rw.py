@@ -1,5 +1,7 @@
 """Values in HDF5 with PtyPy's `type` attributes; the answers are plain h5py's."""
 import pickle
+import time
+from collections import UserList, namedtuple
 from pathlib import Path
 
 import h5py
@@ -56,6 +58,15 @@ def test_other_sequences_are_groups_with_numbered_members(file, value, kind):
     assert h5rw.read(file["v"], read_dataset) == value
 
 
+def test_what_is_derived_from_lists_is_stored_as_these(file):
+    pair = namedtuple("pair", "a b")
+    for value, kind in ((pair("x", 1), "tuple"), (pair(1, 2), "arraytuple"), (type("L", (list,), {})("ab"), "list")):
+        h5rw.write(file, kind, value)
+        assert file[kind].attrs["type"] == kind
+    with pytest.raises(OutputError, match="UserList"):
+        h5rw.write(file, "v", UserList("ab"))
+
+
 def test_a_long_list_keeps_its_order(file):
     words = [f"word {i}" for i in range(120)]
     h5rw.write(file, "v", words)
@@ -71,7 +82,7 @@ def test_mappings_nest(file):
 
 @pytest.mark.parametrize("value",
                          [object(), np.array(["a"], object), np.array([("a", 1)], "U3,i4"), {1, 2}, [object()], 1 << 70,
-                          [1, 1 << 70], "zero\0byte"])
+                          [1, 1 << 70], "zero\0byte", np.zeros((1,) * 33)])
 def test_what_would_be_a_pickle_is_refused_by_name(file, value):
     with pytest.raises(OutputError, match="cannot be stored") as err:
         h5rw.write(file, "odd", value)
@@ -83,6 +94,26 @@ def test_what_is_no_name_is_refused(file, name, words):
     for store in (h5rw.check, lambda *value: h5rw.write(file, *value)):
         with pytest.raises(OutputError, match=words):
             store("meta", {"deep": {name: 1}})
+
+
+def test_two_names_that_are_one_text_are_refused(file):
+    with pytest.raises(OutputError, match="v/deep: two of its names are the same text: 1, 1"):
+        h5rw.check("v", {"deep": {1: "a", "1": "b"}})
+
+
+def test_bytes_that_are_no_utf8_are_escaped(file):
+    """Names of files may have such; nobody can prepare a scan in such a folder else."""
+    odd = Path(b"/data/caf\xe9/scan.h5".decode(errors="surrogateescape"))
+    h5rw.write(file, "v", {"file": odd, str(odd.parent.name): 1})
+    assert h5rw.read(file["v"], read_dataset) == {"file": r"/data/caf\udce9/scan.h5", r"caf\udce9": 1}
+
+
+def test_equal_values_make_equal_files(tmp_path):
+    for name in ("a", "b"):
+        with h5py.File(tmp_path / name, "w") as file:
+            h5rw.write(file, "v", {"x": 1, "y": ["a", None], "z": np.arange(100)})
+        time.sleep(1.1)         # HDF5 counts in seconds
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_names_are_utf8(file):

@@ -16,7 +16,7 @@ typedef struct { uint32_t literals, same; } Token;     /* so many literals, then
 
 typedef struct { uint8_t *at; uint64_t bits; unsigned n; } Writer;
 
-static void put(Writer *w, uint64_t bits, unsigned n)           /* n <= 57 */
+static void put(Writer *w, uint64_t bits, unsigned n)           /* n <= 56 */
 {
     w->bits |= bits << w->n;
     w->n += n;
@@ -166,7 +166,7 @@ static size_t put_lengths(Writer *writer, const Codes *codes)
     return bits;
 }
 
-/* One block: the bytes from `in` on that the tokens tell of, `size` in all. */
+/* One block, of at least one byte: the bytes from `in` on that the tokens tell of, `size` in all. */
 static void put_block(Writer *writer, const uint8_t *in, size_t size, const Token *tokens, int n, int last)
 {
     uint32_t counted[8][256] = {{0}}, times[SYMBOLS] = {0};
@@ -319,8 +319,6 @@ static size_t deflate(const uint8_t *in, size_t n, uint8_t *out, Token *tokens)
         /* what remains after matches of 258 may be too short for one */
         if (same % 258 == 1 || same % 258 == 2)
             same -= same % 258;
-        if ((size_t)(at - done) > room)
-            at = done + room, same = 0;
         same = MIN(same, 258u << 16);
         tokens[count++] = (Token){at - done, same};
         literals += at - done;

@@ -23,7 +23,7 @@ typedef struct { int shuffled; Py_ssize_t itemsize, rows, row_bytes, first, left
 /* Whether there is such a region; `wide` bytes of `high` rows. */
 static int holds(const Chunks *c, size_t high, size_t wide)
 {
-    return c->itemsize > 0 && c->rows >= 0 && c->row_bytes > 0 && c->first >= 0 && c->left >= 0
+    return c->itemsize > 0 && c->itemsize <= 1 << 20 && c->rows >= 0 && c->row_bytes > 0 && c->first >= 0 && c->left >= 0
         && c->row_bytes % c->itemsize == 0 && c->left % c->itemsize == 0 && wide % (size_t)c->itemsize == 0
         && c->rows < PY_SSIZE_T_MAX / c->row_bytes && c->first <= c->rows && c->left <= c->row_bytes
         && high <= (size_t)(c->rows - c->first) && wide <= (size_t)(c->row_bytes - c->left);
@@ -169,7 +169,7 @@ static PyObject *encoded(PyObject *args, size_t (*encode)(const uint8_t *, size_
     PyObject *list = NULL;
     if (!PyArg_ParseTuple(args, "y*nn", &in, &n, &itemsize))
         return NULL;
-    if (itemsize < 1 || !is_usual(itemsize) || n < 1 || in.len % (n * itemsize))
+    if (itemsize < 1 || !is_usual(itemsize) || n < 1 || n > in.len / itemsize || in.len % (n * itemsize))
         PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd frames of numbers of %zd bytes", in.len, n, itemsize);
     else if ((list = PyList_New(0)) != NULL) {
         size_t size = in.len / n, made = 0;

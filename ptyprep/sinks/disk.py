@@ -98,13 +98,13 @@ class Disk(io.FileIO):
     versions crash.
     """
     failed = None
-    last = None             # {size: where} of what is being written, while somebody asks
+    written = None          # [(how many bytes, where)], while somebody asks
 
     def write(self, data):
         rest = memoryview(data).cast("B")
         size = len(rest)
-        if self.last is not None:
-            self.last[size] = self.tell()
+        if self.written is not None:
+            self.written.append((size, self.tell()))
         try:
             while self.failed is None and rest:
                 rest = rest[super().write(rest):]
@@ -120,14 +120,18 @@ class Disk(io.FileIO):
             return size
 
     def place_of(self, size, write):
-        """Where a block of so many bytes went that write() has written; None where nothing of this size was.
+        """Where a block of so many bytes went that write() has written; None where that cannot be told, because HDF5
+        wrote something of its own as well that is as long.
 
         HDF5 would tell it, too, but looks at all chunks before it: with 10,000 of them that takes 0.5 ms.
         """
-        self.last = {}
-        write()
-        at, self.last = self.last.get(size), None
-        return at
+        self.written = []
+        try:
+            write()
+            places = [at for length, at in self.written if length == size]
+        finally:
+            self.written = None
+        return places[0] if len(places) == 1 else None
 
     def check(self):
         """Raise the failure of a write, if there was one."""

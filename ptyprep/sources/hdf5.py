@@ -319,7 +319,7 @@ class Hdf5Stack(InBlocks):
                               f"detector has; the header is damaged, or these are no frames")
         pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
-        self._places = {}           # where the chunks of pieces lie, with what the file was then
+        self._places = {}           # where the chunks of some datasets lie, and what the file was then
         self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
         self._deep = any(piece.depth > 1 for piece in pieces)
         self._covered = _covered(pieces, shape[1:])
@@ -419,8 +419,9 @@ class _Opened:
     """Datasets that stay open while frames are read, of the last `OPEN` pieces. The others close when no thread reads
     them any more."""
 
-    def __init__(self, dtype, places):
-        self._dtype, self._places, self._stored, self._lock = dtype, places, {}, threading.Lock()
+    def __init__(self, dtype, kept):
+        self._dtype, self._kept, self._lock = dtype, kept, threading.Lock()
+        self._stored, self._places = {}, {}
 
     def __call__(self, piece):
         with self._lock:
@@ -451,18 +452,22 @@ class _Opened:
         except (OSError, RuntimeError, ValueError, KeyError) as err:
             raise SourceError(f"{piece.path}: {piece.key} cannot be read: {reason(err)}") from err
 
-
     def _stored_of(self, piece, dataset):
-        """What was found out about a large dataset's chunks is kept, while its file stays what it is."""
+        """Where a dataset's chunks lie is looked up once for all its pieces, and again where the file has changed."""
         stored = Stored(dataset)
-        if stored.handle is not None and stored.chunks is not None and not stored.plain:
-            state = os.fstat(stored.handle)
-            version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-            known = self._places.get(id(piece))
-            if known is not None and known[0] == version:
-                stored.places = known[1]
-            elif time.time() - state.st_mtime > SETTLED:
-                self._places[id(piece)] = version, stored.places
+        if stored.handle is None or stored.chunks is None or stored.plain:
+            return stored
+        state, key = os.fstat(stored.handle), (piece.path, piece.key)
+        version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        known = next((known[key] for known in (self._places, self._kept) if key in known), (None, None))
+        if known[0] != version:
+            known = version, codec.Places(dataset)
+            if time.time() - state.st_mtime > SETTLED:
+                while len(self._kept) >= OPEN:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = known
+        self._places[key] = known
+        stored.places = known[1]
         return stored
 
 

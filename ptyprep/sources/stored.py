@@ -89,7 +89,8 @@ class Stored:
 
     def _decode(self, frames, rows, cols, out, numbers):
         """The chunks that hold the wanted rows: where each holds a frame, many in one call, as long as all is well."""
-        if out.dtype != self.dtype:         # the other order of bytes, or larger numbers
+        apart = out.shape[-1] > 1 and out.strides[-1] != out.itemsize
+        if apart or out.dtype != self.dtype:        # which may have the other order of bytes, or be smaller
             own = np.empty(out.shape, self.dtype)
             self._decode(frames, rows, cols, own, numbers)
             out[...] = own

@@ -16,6 +16,7 @@ import pytest
 from ptyprep import Par, PtyScan
 from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.sinks import SINKS
+from ptyprep.sinks.disk import Disk
 from ptyprep.testing import read_ptyd
 from ptyprep.verify import problems
 
@@ -675,3 +676,14 @@ def test_append_shows_nothing_before_the_end(tmp_path):
     for _ in scan.batches(2):
         assert not out.exists()
     assert out.exists() and names(tmp_path) == ["s.ptyd"]
+
+
+def test_a_place_is_told_only_where_it_is_certain(tmp_path):
+    """HDF5 may write a node of its index in the same call, which may be as long as the frame."""
+    with Disk(tmp_path / "f", "w+") as file:
+        assert file.place_of(5, lambda: (file.write(b"123"), file.write(b"12345"), file.write(b"1"))) == 3
+        assert file.place_of(5, lambda: (file.write(b"12345"), file.write(b"abcde"))) is None
+        assert file.place_of(5, lambda: file.write(b"1234")) is None
+        with pytest.raises(ZeroDivisionError):
+            file.place_of(1, lambda: 1 / 0)
+        assert file.written is None

@@ -462,3 +462,52 @@ def test_places_are_looked_up_again_when_the_file_changes(tmp_path):
     os.replace(tmp_path / "g.h5", path)
     os.utime(path, (1e9, 1e9))
     assert np.array_equal(source.read(range(30)), then)
+
+
+def test_pieces_of_one_dataset_share_its_places(tmp_path, monkeypatch):
+    """Else a virtual dataset of n single frames of one source would look at n x n chunks."""
+    frames, made, places = counts((40, 20, 30)), [], codec.Places
+    path = stack(tmp_path / "f.h5", frames, chunks=(1, 20, 30), **BSLZ4)
+    layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+    order = np.random.default_rng(0).permutation(40)
+    for i, j in enumerate(order):
+        layout[i] = h5py.VirtualSource("f.h5", "data", frames.shape, frames.dtype)[j]
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    source = Hdf5Stack(tmp_path / "v.h5", "data")
+    monkeypatch.setattr(codec, "Places", lambda dataset: made.append(1) or places(dataset))
+    for _ in range(3):
+        assert np.array_equal(source.read(range(40)), frames[order])
+    assert len(made) == 3               # once for each time, for the file has just been written
+    os.utime(path, (1e9, 1e9))
+    for _ in range(3):
+        assert np.array_equal(source.read(range(40)), frames[order])
+    assert len(made) == 4
+
+
+def test_places_that_no_file_has_are_passed_over():
+    """As a damaged index tells them."""
+    infos = [((0, 0, 0), 100, 5, 0), (None, 100, 5, 0), ((1, 0, 0), None, 5, 0), ((2, 0, 0), 1 << 63, 5, 0),
+             ((1 << 63, 0, 0), 100, 5, 0), ((9, 0, 0), 100, 5, 0), ((3, 1, 0), 100, 5, 0), ((4, 0, 0), 200, 6, 1)]
+
+    class Damaged:
+        chunks, shape, id = (1, 8, 8), (5, 8, 8), None
+
+        def chunk_iter(self, note):
+            for offset, at, size, mask in infos:
+                note(h5py.h5d.StoreInfo(offset, mask, at, size))
+    dataset = Damaged()
+    dataset.id = dataset
+    places = codec.Places(dataset)
+    assert [places.of((i, 0, 0)) for i in range(5)] == [[100, 5, 0], *[[-1, -1, -1]] * 3, [200, 6, 1]]
+
+
+@pytest.mark.parametrize("filters", [{}, BSLZ4, {"compression": "gzip", "shuffle": True}])
+def test_frames_are_read_into_any_array(tmp_path, filters):
+    frames = counts((5, 20, 30))
+    source = Hdf5Stack(stack(tmp_path / "f.h5", frames, chunks=(1, 20, 30), **filters))
+    for out in (np.zeros((20, 30, 5), "u2").transpose(2, 0, 1), np.zeros((5, 20, 60), "u2")[..., ::2],
+                np.zeros((5, 20, 30), "u2")[::-1, ::-1], np.zeros((5, 20, 30), ">u4"), np.zeros((5, 20, 30))):
+        with source.reader() as fill:
+            fill(range(5), out)
+        assert np.array_equal(out, frames)
