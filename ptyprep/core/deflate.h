@@ -264,7 +264,7 @@ static Adler adler_of(Adler sums, const uint8_t *in, size_t n)
 {
     typedef uint16_t shorts __attribute__((vector_size(16)));
     uint64_t a = sums.a, b = sums.b;
-    while (n >= 16) {
+    while (n >= 16) {           /* each byte counts in b as often as bytes follow, itself included */
         size_t lines = MIN(n / 16, 21);         /* 255 (1 + 2 + ... + 21) fits into 16 bits */
         shorts sum[2] = {{0}}, after[2] = {{0}};        /* of each column; and those after each line, added */
         for (size_t i = 0; i < lines; i++, in += 16) {
@@ -295,6 +295,7 @@ static Adler adler_of_run(Adler sums, uint8_t byte, uint64_t n)
 
 static size_t deflate_bound(size_t n) { return n + (n / 32768 + 2) * 16 + SLACK; }
 
+/* n bytes as a stream with its checksum, to `out`, which holds deflate_bound(n); its length. tokens : room for TOKENS */
 static size_t deflate(const uint8_t *in, size_t n, uint8_t *out, Token *tokens)
 {
     const uint8_t *at = in, *done = in, *begun = in, *end = in + n;     /* done: that far tokens tell */
