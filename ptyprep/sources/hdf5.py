@@ -459,7 +459,7 @@ class _Opened:
             return stored
         state, key = os.fstat(stored.handle), (piece.path, piece.key)
         version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-        known = next((known[key] for known in (self._places, self._kept) if key in known), (None, None))
+        known = self._places.get(key) or self._kept.get(key) or (None, None)
         if known[0] != version:
             known = version, codec.Places(dataset)
             if time.time() - state.st_mtime > SETTLED:
