@@ -21,6 +21,7 @@ from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
+IN_BLOCKS = (BITSHUFFLE,), (LZ4,)   # compressed block by block: those of a region can be decoded alone
 
 
 def filters_of(dataset):
@@ -53,7 +54,7 @@ def own_filters(dataset):
         if code == SHUFFLE and options[:1] != (dataset.dtype.itemsize,):
             return None
     codes = tuple(code for code, *_ in filters)
-    return codes if codes in ((), (BITSHUFFLE,), (LZ4,), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE)) else None
+    return codes if codes in (*IN_BLOCKS, (), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE)) else None
 
 
 class Places:
@@ -137,7 +138,7 @@ def decode(chunk, filters, skipped, rows, wide, first, left, out):
 
 def reads_many(filters):
     """Whether `read_many` is there for such chunks."""
-    return compiled.core is not None and filters in ((BITSHUFFLE,), (LZ4,))
+    return compiled.core is not None and filters in IN_BLOCKS
 
 
 def read_many(file, places, filters, rows, wide, first, left, out):

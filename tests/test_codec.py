@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from ptyprep import codec, codec_numpy, compiled
 from ptyprep.codec import BITSHUFFLE, DEFLATE, LZ4, SHUFFLE, DamagedChunk, Encoder
 
-FILTERS = {BITSHUFFLE: hdf5plugin.Bitshuffle(cname="lz4"), LZ4: hdf5plugin.LZ4()}
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "u8", "i8", "f8")
 
 

@@ -28,13 +28,10 @@ static void put(Writer *w, uint64_t bits, unsigned n)           /* n <= 56 */
 
 typedef struct { uint8_t length[SYMBOLS + 2]; uint32_t code[SYMBOLS + 2]; } Codes;      /* length << 16 | bits */
 
-/* Lengths of Huffman codes, of at most `limit` bits, for n symbols that occur so many times (16 bits); 0 for those that
-   do not. At least two get a code. Moffat & Katajainen, WADS 1995; lengths beyond the limit are given back by Kraft's
-   inequality. */
-static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
+/* Those of n symbols that occur, by how often (16 bits), the rarest first; at least two. Returns how many. */
+static int sorted_symbols(const uint32_t *times, int n, uint16_t *symbols)
 {
-    uint32_t a[SYMBOLS], lengths[33] = {0}, next[33];
-    uint16_t symbols[SYMBOLS], sorted[SYMBOLS];
+    uint16_t sorted[SYMBOLS];
     int used = 0;
     for (int i = 0; i < n; i++)
         if (times[i])
@@ -42,7 +39,7 @@ static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
     for (int i = 0; used < 2; i++)
         if (!times[i])
             symbols[used++] = i;
-    for (int shift = 0; shift < 16; shift += 8) {       /* by how often they occur */
+    for (int shift = 0; shift < 16; shift += 8) {
         unsigned places[257] = {0};
         for (int i = 0; i < used; i++)
             places[(times[symbols[i]] >> shift & 255) + 1]++;
@@ -50,42 +47,58 @@ static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
             places[i + 1] += places[i];
         for (int i = 0; i < used; i++)
             sorted[places[times[symbols[i]] >> shift & 255]++] = symbols[i];
-        memcpy(symbols, sorted, sizeof sorted);
+        memcpy(symbols, sorted, used * sizeof *symbols);
     }
+    return used;
+}
+
+/* In place: from how often n >= 2 symbols occur, the rarest first, to the lengths of their Huffman codes
+   (Moffat & Katajainen, WADS 1995). */
+static void huffman_lengths(uint32_t *a, int n)
+{
+    int root = 0, leaf = 2, inner = 1, open = 1, taken = 0;
+    if (n == 2) {
+        a[0] = a[1] = 1;
+        return;
+    }
+    a[0] += a[1];
+    for (; inner < n - 1; inner++) {
+        if (leaf >= n || a[root] < a[leaf])
+            a[inner] = a[root], a[root++] = inner;
+        else
+            a[inner] = a[leaf++];
+        if (leaf >= n || (root < inner && a[root] < a[leaf]))
+            a[inner] += a[root], a[root++] = inner;
+        else
+            a[inner] += a[leaf++];
+    }
+    a[n - 2] = 0;
+    for (inner = n - 3; inner >= 0; inner--)
+        a[inner] = a[a[inner]] + 1;
+    root = n - 2, inner = n - 1;
+    for (uint32_t depth = 0; open > 0; depth++) {
+        for (; root >= 0 && a[root] == depth; root--)
+            taken++;
+        for (; open > taken; open--)
+            a[inner--] = depth;
+        open = 2 * taken, taken = 0;
+    }
+}
+
+/* Huffman codes of at most `limit` bits for n symbols that occur so many times; none for those that do not, but at least
+   two. Lengths beyond the limit are given back by Kraft's inequality. */
+static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
+{
+    uint32_t a[SYMBOLS], lengths[33] = {0}, next[33] = {0}, total = 0;
+    uint16_t symbols[SYMBOLS];
+    int used = sorted_symbols(times, n, symbols);
     for (int i = 0; i < used; i++)
         a[i] = times[symbols[i]];
-    if (used == 2)
-        a[0] = a[1] = 1;
-    else {
-        int root = 0, leaf = 2, inner = 1;
-        a[0] += a[1];
-        for (; inner < used - 1; inner++) {
-            if (leaf >= used || a[root] < a[leaf])
-                a[inner] = a[root], a[root++] = inner;
-            else
-                a[inner] = a[leaf++];
-            if (leaf >= used || (root < inner && a[root] < a[leaf]))
-                a[inner] += a[root], a[root++] = inner;
-            else
-                a[inner] += a[leaf++];
-        }
-        a[used - 2] = 0;
-        for (inner = used - 3; inner >= 0; inner--)
-            a[inner] = a[a[inner]] + 1;
-        int free_ones = 1, taken = 0, depth = 0;
-        root = used - 2, inner = used - 1;
-        while (free_ones > 0) {
-            for (; root >= 0 && a[root] == (uint32_t)depth; root--)
-                taken++;
-            for (; free_ones > taken; free_ones--)
-                a[inner--] = depth;
-            free_ones = 2 * taken, depth++, taken = 0;
-        }
-    }
-    uint32_t total = 0;
+    huffman_lengths(a, used);
     for (int i = 0; i < used; i++) {
-        lengths[MIN(a[i], (uint32_t)limit)]++;
-        total += 1u << (limit - MIN(a[i], (uint32_t)limit));
+        int length = MIN(a[i], (uint32_t)limit);
+        lengths[length]++;
+        total += 1u << (limit - length);
     }
     for (; total > 1u << limit; total--) {
         int shorter = limit - 1;
@@ -99,7 +112,6 @@ static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
     for (int i = 0, length = limit; length; length--)
         for (uint32_t k = 0; k < lengths[length]; k++)
             codes->length[symbols[i++]] = length;
-    next[0] = lengths[0] = 0;
     for (int length = 1; length <= limit; length++)
         next[length] = (next[length - 1] + lengths[length - 1]) << 1;
     for (int i = 0; i < n; i++) {
@@ -111,10 +123,12 @@ static void make_codes(const uint32_t *times, int n, int limit, Codes *codes)
     }
 }
 
+#define LONGEST 258             /* bytes of a match */
+
 /* The symbol of a match of 3 to 258 bytes, and how many bits more say which. */
 static int symbol_of(unsigned length, unsigned *extra)
 {
-    if (length == 258)
+    if (length == LONGEST)
         return *extra = 0, 285;
     unsigned x = length - 3;
     if (x < 8)
@@ -122,8 +136,6 @@ static int symbol_of(unsigned length, unsigned *extra)
     *extra = 29 - __builtin_clz(x);
     return 257 + 4 * *extra + (x >> *extra);
 }
-
-static unsigned match_of(uint32_t same) { return MIN(same, 258); }
 
 /* The lengths of all codes as a block begins with them; with a writer of NULL only how many bits that takes. */
 static size_t put_lengths(Writer *writer, const Codes *codes)
@@ -166,81 +178,96 @@ static size_t put_lengths(Writer *writer, const Codes *codes)
     return bits;
 }
 
-/* One block, of at least one byte: the bytes from `in` on that the tokens tell of, `size` in all. */
-static void put_block(Writer *writer, const uint8_t *in, size_t size, const Token *tokens, int n, int last)
+/* How often each symbol occurs in the bytes that the tokens tell of, at most 65535 times; and how many bits say more
+   than the symbols do. */
+static size_t count_symbols(const uint8_t *in, const Token *tokens, int n, uint32_t *times)
 {
-    uint32_t counted[8][256] = {{0}}, times[SYMBOLS] = {0};
-    Codes codes;
-    const uint8_t *at = in;
+    uint32_t counted[8][256] = {{0}};
     size_t bits = 0;
+    memset(times, 0, SYMBOLS * sizeof *times);
     for (int t = 0; t < n; t++) {
         size_t literals = tokens[t].literals, i = 0;
+        uint32_t whole = tokens[t].same / LONGEST, rest = tokens[t].same % LONGEST;
         for (; i + 8 <= literals; i += 8) {     /* eight counts, so that one does not wait for another */
-            uint64_t x = get64(at + i);
+            uint64_t x = get64(in + i);
             #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
                 counted[k][x >> 8 * k & 255]++;
         }
         for (; i < literals; i++)
-            counted[0][at[i]]++;
-        at += literals + tokens[t].same;
-        for (uint32_t same = tokens[t].same, length; same; same -= length) {
+            counted[0][in[i]]++;
+        in += literals + tokens[t].same;
+        times[SYMBOLS - 1] = MIN(times[SYMBOLS - 1] + whole, 65535);
+        bits += whole;
+        if (rest) {
             unsigned extra;
-            length = match_of(same);
-            int symbol = symbol_of(length, &extra);
-            if (length == 258) {                /* many of them */
-                times[symbol] = MIN(times[symbol] + same / 258, 65535);
-                bits += same / 258;
-                length = same - same % 258;
-            } else {
-                times[symbol] = MIN(times[symbol] + 1, 65535);
-                bits += 1 + extra;
-            }
+            int symbol = symbol_of(rest, &extra);
+            times[symbol] = MIN(times[symbol] + 1, 65535);
+            bits += 1 + extra;
         }
     }
     for (int i = 0; i < 256; i++)
         for (int k = 0; k < 8; k++)
             times[i] += counted[k][i];
     times[END] = 1;
-    make_codes(times, SYMBOLS, LIMIT, &codes);
-    for (int i = 0; i < SYMBOLS; i++)
-        bits += (size_t)times[i] * codes.length[i];
-    bits += put_lengths(NULL, &codes);
-    if (bits / 8 > size) {                      /* nothing is won */
-        for (size_t left = size, some; left; left -= some, in += some) {
-            some = MIN(left, 65535);
-            put(writer, last && some == left, 3);
-            put(writer, 0, -writer->n & 7);
-            put(writer, some | (uint64_t)(some ^ 0xffff) << 16, 32);
-            memcpy(writer->at, in, some);
-            writer->at += some;
-        }
-        return;
-    }
-    put(writer, last | 2 << 1, 3);
-    put_lengths(writer, &codes);
-    Writer w = *writer;
+    return bits;
+}
+
+static void put_match(Writer *w, const Codes *codes, uint32_t length)
+{
+    unsigned extra;
+    uint32_t code = codes->code[symbol_of(length, &extra)];
+    put(w, code & 0xffff, code >> 16);
+    put(w, (length - 3) & ((1u << extra) - 1), extra + 1);     /* and the first distance, a single 0 */
+}
+
+static void put_symbols(Writer *writer, const Codes *codes, const uint8_t *in, const Token *tokens, int n)
+{
+    Writer w = *writer;                         /* in registers */
     for (int t = 0; t < n; t++) {
         size_t literals = tokens[t].literals, i = 0;
         for (; i + 4 <= literals; i += 4) {
-            uint64_t a = codes.code[in[i]], b = codes.code[in[i + 1]], c = codes.code[in[i + 2]], d = codes.code[in[i + 3]];
+            uint64_t a = codes->code[in[i]], b = codes->code[in[i + 1]], c = codes->code[in[i + 2]],
+                     d = codes->code[in[i + 3]];
             unsigned first = a >> 16, third = c >> 16, half = first + (b >> 16);
             put(&w, (a & 0xffff) | (b & 0xffff) << first | ((c & 0xffff) | (d & 0xffff) << third) << half,
                 half + third + (d >> 16));
         }
         for (; i < literals; i++)
-            put(&w, codes.code[in[i]] & 0xffff, codes.code[in[i]] >> 16);
+            put(&w, codes->code[in[i]] & 0xffff, codes->code[in[i]] >> 16);
         in += literals + tokens[t].same;
-        for (uint32_t same = tokens[t].same, length; same; same -= length) {
-            unsigned extra;
-            length = match_of(same);
-            uint32_t code = codes.code[symbol_of(length, &extra)];
-            put(&w, code & 0xffff, code >> 16);
-            put(&w, (length - 3) & ((1u << extra) - 1), extra + 1);     /* and the first distance, a single 0 */
-        }
+        for (uint32_t whole = tokens[t].same / LONGEST; whole; whole--)
+            put_match(&w, codes, LONGEST);
+        if (tokens[t].same % LONGEST)
+            put_match(&w, codes, tokens[t].same % LONGEST);
     }
-    put(&w, codes.code[END] & 0xffff, codes.code[END] >> 16);
+    put(&w, codes->code[END] & 0xffff, codes->code[END] >> 16);
     *writer = w;
+}
+
+/* One block, of at least one byte: the bytes from `in` on that the tokens tell of, `size` in all. */
+static void put_block(Writer *writer, const uint8_t *in, size_t size, const Token *tokens, int n, int last)
+{
+    uint32_t times[SYMBOLS];
+    Codes codes;
+    size_t bits = count_symbols(in, tokens, n, times);
+    make_codes(times, SYMBOLS, LIMIT, &codes);
+    for (int i = 0; i < SYMBOLS; i++)
+        bits += (size_t)times[i] * codes.length[i];
+    if (bits + put_lengths(NULL, &codes) <= 8 * size) {
+        put(writer, last | 2 << 1, 3);
+        put_lengths(writer, &codes);
+        put_symbols(writer, &codes, in, tokens, n);
+        return;
+    }
+    for (size_t some; size; size -= some, in += some) {         /* nothing is won: stored as they are */
+        some = MIN(size, 65535);
+        put(writer, last && some == size, 3);
+        put(writer, 0, -writer->n & 7);
+        put(writer, some | (uint64_t)(some ^ 0xffff) << 16, 32);
+        memcpy(writer->at, in, some);
+        writer->at += some;
+    }
 }
 
 /* How many bytes from `at` to `end` are the one at `at`. */
@@ -317,10 +344,10 @@ static size_t deflate(const uint8_t *in, size_t n, uint8_t *out, Token *tokens)
             at = MIN(done + room, end);
         else
             at++;
-        /* what remains after matches of 258 may be too short for one */
-        if (same % 258 == 1 || same % 258 == 2)
-            same -= same % 258;
-        same = MIN(same, 258u << 16);
+        /* what remains after the longest matches may be too short for one */
+        if (same % LONGEST == 1 || same % LONGEST == 2)
+            same -= same % LONGEST;
+        same = MIN(same, (size_t)LONGEST << 16);
         tokens[count++] = (Token){at - done, same};
         literals += at - done;
         sums = adler_of_run(adler_of(sums, done, at - done), same ? at[-1] : 0, same);

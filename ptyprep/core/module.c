@@ -132,8 +132,8 @@ static PyObject *unshuffle(PyObject *self, PyObject *args)
             Py_BEGIN_ALLOW_THREADS
             for (size_t r = 0; r < region.high; r++) {
                 size_t e = ((c.first + r) * c.row_bytes + c.left) / c.itemsize;
-                unshuffle_bytes(in.buf, in.len / c.itemsize, c.itemsize, e, e + region.wide / c.itemsize,
-                                region.at + (Py_ssize_t)r * region.step);
+                BY_SIZE(unshuffle_bytes, c.itemsize, in.buf, in.len / c.itemsize, e, e + region.wide / c.itemsize,
+                        region.at + (Py_ssize_t)r * region.step)
             }
             Py_END_ALLOW_THREADS
         }
@@ -156,7 +156,7 @@ static size_t portable(const uint8_t *in, size_t size, size_t itemsize, uint8_t 
 {
     uint8_t *shuffled = out + aligned(deflate_bound(size));
     Token *tokens = (Token *)(shuffled + aligned(size));
-    shuffle_bytes(in, size / itemsize, itemsize, shuffled);
+    BY_SIZE(shuffle_bytes, itemsize, in, size / itemsize, shuffled)
     return deflate(shuffled, size, out, tokens);
 }
 

@@ -85,17 +85,23 @@ INLINE void turn(octets x[8])
         swap_bits(&x[i], &x[i + 4], 4, 0x0f);
 }
 
-static uint64_t turn_one(uint64_t x)
+/* The same for one matrix: eight bytes that lie `step` apart, to eight that lie `out_step` apart. */
+static void turn_one(const uint8_t *in, size_t step, uint8_t *out, size_t out_step)
 {
-    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aa;
+    uint64_t x = 0, t;
+    for (int i = 0; i < 8; i++)
+        x |= (uint64_t)in[i * step] << 8 * i;
+    t = (x ^ x >> 7) & 0x00aa00aa00aa00aa;
     x ^= t ^ t << 7;
     t = (x ^ x >> 14) & 0x0000cccc0000cccc;
     x ^= t ^ t << 14;
     t = (x ^ x >> 28) & 0x00000000f0f0f0f0;
-    return x ^ t ^ t << 28;
+    x ^= t ^ t << 28;
+    for (int i = 0; i < 8; i++)
+        out[i * out_step] = x >> 8 * i;
 }
 
-/* One byte of 128 numbers from its eight planes, which lie `step` bytes apart. */
+/* One byte of a group of numbers from its eight planes, which lie `step` bytes apart. */
 INLINE void bytes_of_planes(const uint8_t *planes, size_t step, octets x[8])
 {
     octets any = {0};
@@ -124,7 +130,7 @@ INLINE void planes_of_bytes(octets x[8], uint8_t *planes, size_t step)
         store(planes + i * step, x[i]);
 }
 
-/* 128 numbers of `size` bytes (1, 2, 4, 8) from x, which holds their first bytes in eight vectors, then their second
+/* A group of numbers of `size` bytes (1, 2, 4, 8) from x, which holds their first bytes in eight vectors, then their second
    ones …, and back. */
 INLINE void join(const octets *x, int size, uint8_t *out)
 {
@@ -156,42 +162,45 @@ INLINE void part(const uint8_t *in, int size, octets *x)
 
 static int is_usual(size_t size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
-INLINE void unshuffle_128(const uint8_t *planes, size_t n, int size, size_t e, uint8_t *out)
+/* f(size, ...) with a size that the compiler knows: so its loops over the bytes of a number become none. */
+#define BY_SIZE(f, size, ...)                   \
+    switch (size) {                             \
+    case 1: f(1, __VA_ARGS__); break;           \
+    case 2: f(2, __VA_ARGS__); break;           \
+    case 4: f(4, __VA_ARGS__); break;           \
+    default: f(8, __VA_ARGS__);                 \
+    }
+
+INLINE void unshuffle_groups(int size, const uint8_t *planes, size_t n, size_t e, size_t end, uint8_t *out)
 {
-    octets x[64];
-    for (int k = 0; k < size; k++)
-        bytes_of_planes(planes + k * n + e / 8, n / 8, x + 8 * k);
-    join(x, size, out + e * size);
+    for (; e + GROUP <= end; e += GROUP) {
+        octets x[64];
+        for (int k = 0; k < size; k++)
+            bytes_of_planes(planes + k * n + e / 8, n / 8, x + 8 * k);
+        join(x, size, out + e * size);
+    }
 }
 
-INLINE void shuffle_128(const uint8_t *in, size_t n, int size, size_t e, uint8_t *planes)
+INLINE void shuffle_groups(int size, const uint8_t *in, size_t n, uint8_t *planes)
 {
-    octets x[64];
-    part(in + e * size, size, x);
-    for (int k = 0; k < size; k++)
-        planes_of_bytes(x + 8 * k, planes + k * n + e / 8, n / 8);
+    for (size_t e = 0; e + GROUP <= n; e += GROUP) {
+        octets x[64];
+        part(in + e * size, size, x);
+        for (int k = 0; k < size; k++)
+            planes_of_bytes(x + 8 * k, planes + k * n + e / 8, n / 8);
+    }
 }
 
 /* Numbers e to end of a block of n, both multiples of 8, to their places in `out`. */
 static void unshuffle_bits(const uint8_t *planes, size_t n, size_t size, size_t e, size_t end, uint8_t *out)
 {
-    if (is_usual(size))
-        for (; e + 128 <= end; e += 128)
-            switch (size) {
-            case 1: unshuffle_128(planes, n, 1, e, out); break;
-            case 2: unshuffle_128(planes, n, 2, e, out); break;
-            case 4: unshuffle_128(planes, n, 4, e, out); break;
-            default: unshuffle_128(planes, n, 8, e, out);
-            }
+    if (is_usual(size)) {
+        BY_SIZE(unshuffle_groups, size, planes, n, e, end, out)
+        e += (end - e) / GROUP * GROUP;
+    }
     for (; e < end; e += 8)
-        for (size_t k = 0; k < size; k++) {
-            uint64_t x = 0;
-            for (int i = 0; i < 8; i++)
-                x |= (uint64_t)planes[(8 * k + i) * (n / 8) + e / 8] << 8 * i;
-            x = turn_one(x);
-            for (int i = 0; i < 8; i++)
-                out[(e + i) * size + k] = x >> 8 * i;
-        }
+        for (size_t k = 0; k < size; k++)
+            turn_one(planes + k * n + e / 8, n / 8, out + e * size + k, size);
 }
 
 /* The same of any numbers, to `out`, by way of a buffer that holds the block where groups of them are cut. */
@@ -212,72 +221,40 @@ static void unshuffle_some(const uint8_t *planes, size_t n, size_t size, size_t 
     memcpy(out + (to - first) * size, buffer + to * size, (last - to) * size);
 }
 
+/* n numbers, a multiple of 8, of a usual size. */
 static void shuffle_bits(const uint8_t *in, size_t n, size_t size, uint8_t *planes)
 {
-    size_t e = 0;
-    for (; e + 128 <= n; e += 128)
-        switch (size) {
-        case 1: shuffle_128(in, n, 1, e, planes); break;
-        case 2: shuffle_128(in, n, 2, e, planes); break;
-        case 4: shuffle_128(in, n, 4, e, planes); break;
-        default: shuffle_128(in, n, 8, e, planes);
-        }
-    for (; e < n; e += 8)
-        for (size_t k = 0; k < size; k++) {
-            uint64_t x = 0;
-            for (int i = 0; i < 8; i++)
-                x |= (uint64_t)in[(e + i) * size + k] << 8 * i;
-            x = turn_one(x);
-            for (int i = 0; i < 8; i++)
-                planes[(8 * k + i) * (n / 8) + e / 8] = x >> 8 * i;
-        }
+    BY_SIZE(shuffle_groups, size, in, n, planes)
+    for (size_t e = n / GROUP * GROUP; e < n; e += 8)
+        for (size_t k = 0; k < size; k++)
+            turn_one(in + e * size + k, size, planes + k * n + e / 8, n / 8);
 }
 
-INLINE void shuffle_bytes_of(const uint8_t *in, size_t n, int size, uint8_t *out)
+INLINE void shuffle_bytes(int size, const uint8_t *in, size_t n, uint8_t *out)
 {
     size_t e = 0;
-    for (; e + 128 <= n; e += 128) {
+    for (; e + GROUP <= n; e += GROUP) {
         octets x[64];
         part(in + e * size, size, x);
         for (int k = 0; k < size; k++)
-            memcpy(out + k * n + e, x + 8 * k, 128);
+            memcpy(out + k * n + e, x + 8 * k, GROUP);
     }
     for (; e < n; e++)
         for (int k = 0; k < size; k++)
             out[k * n + e] = in[e * size + k];
 }
 
-static void shuffle_bytes(const uint8_t *in, size_t n, size_t size, uint8_t *out)
+/* Numbers e to end of n. */
+INLINE void unshuffle_bytes(int size, const uint8_t *in, size_t n, size_t e, size_t end, uint8_t *out)
 {
-    switch (size) {
-    case 1: memcpy(out, in, n); break;
-    case 2: shuffle_bytes_of(in, n, 2, out); break;
-    case 4: shuffle_bytes_of(in, n, 4, out); break;
-    default: shuffle_bytes_of(in, n, 8, out);
-    }
-}
-
-INLINE void unshuffle_bytes_of(const uint8_t *in, size_t n, int size, size_t e, size_t end, uint8_t *out)
-{
-    for (; e + 128 <= end; e += 128) {
+    for (; e + GROUP <= end; e += GROUP) {
         octets x[64];
         for (int k = 0; k < size; k++)
-            memcpy(x + 8 * k, in + k * n + e, 128);
+            memcpy(x + 8 * k, in + k * n + e, GROUP);
         join(x, size, out);
-        out += 128 * size;
+        out += GROUP * size;
     }
     for (; e < end; e++)
         for (int k = 0; k < size; k++)
             *out++ = in[k * n + e];
-}
-
-/* Numbers e to end of n. */
-static void unshuffle_bytes(const uint8_t *in, size_t n, size_t size, size_t e, size_t end, uint8_t *out)
-{
-    switch (size) {
-    case 1: memcpy(out, in + e, end - e); break;
-    case 2: unshuffle_bytes_of(in, n, 2, e, end, out); break;
-    case 4: unshuffle_bytes_of(in, n, 4, e, end, out); break;
-    default: unshuffle_bytes_of(in, n, 8, e, end, out);
-    }
 }

@@ -52,8 +52,7 @@ class Stored:
             return "through h5py: the numbers do not lie in the file one after the other"
         if not names:
             return f"{'contiguous' if self.chunks is None else 'chunks'} without compression, only the region's rows"
-        how = "only the blocks that hold the region" if self.filters in ((codec.BITSHUFFLE,), (codec.LZ4,)) else \
-            "each as a whole"
+        how = "only the blocks that hold the region" if self.filters in codec.IN_BLOCKS else "each as a whole"
         slow = "" if compiled.core else " (in NumPy, many times slower: ptyprep was installed without a C compiler)"
         return f"compressed chunks ({names}), {how}{slow}"
 
