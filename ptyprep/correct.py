@@ -1,8 +1,10 @@
 """Corrections: functions on stacks of raw frames, before they are cut to size."""
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ptyprep import compiled
 from ptyprep.errors import ParameterError, SourceError
 
 
@@ -20,15 +22,47 @@ def believable(frames, saturation=None, out=None):
     good = np.empty(frames.shape, bool) if out is None else out
     if frames.dtype.kind == "f":
         np.isfinite(frames, out=good)
+        if saturation is not None:
+            good &= frames <= saturation
     elif frames.dtype.kind in "iu":
-        np.not_equal(frames, np.iinfo(frames.dtype).max, out=good)
+        np.less_equal(frames, _largest(frames.dtype, saturation), out=good)
         if frames.dtype.kind == "i":
             good &= frames >= 0
     else:
         good[...] = True
-    if saturation is not None:
-        good &= frames <= saturation
     return good
+
+
+def _largest(dtype, saturation):
+    """The largest believable count among integers of a kind."""
+    largest = int(np.iinfo(dtype).max) - 1
+    return largest if saturation is None or saturation >= largest else math.floor(saturation)
+
+
+def judge(frames, usable, known, saturation=None, out=None):
+    """Which pixels of some frames are good: believable, and of those that can be used at all.
+
+    frames : (n, h, w); saturation : see `believable`
+    usable : bool (h, w); known : bool (h, w), pixels whose counts were not believable before
+    out : where to put the first of these, or None
+
+    Returns (good, changed, lost): bool (n, h, w); bool (n,), False where those of the frame before are good;
+    bool (h, w), pixels that are not `known` and not believable in some frame, or False where there are none.
+    """
+    good = np.empty(frames.shape, bool) if out is None else out
+    if compiled.core is not None and frames.dtype.kind in "iu" and frames.dtype.isnative and all(
+            array.strides[-1] == array.itemsize for array in (frames, usable, known, good)):
+        limit = _largest(frames.dtype, saturation)
+        if limit >= 0:
+            lost = np.zeros(frames.shape[1:], bool)
+            changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost)
+            return good, np.frombuffer(changed, bool), any_lost and lost
+    believable(frames, saturation, out=good)
+    lost = ~(np.logical_and.reduce(good) | known)
+    good &= usable
+    changed = np.ones(len(frames), bool)
+    changed[1:] = (good[1:] != good[:-1]).any(axis=(1, 2))
+    return good, changed, lost
 
 
 def good_by_value(mask, bad_bits=None):

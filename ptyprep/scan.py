@@ -829,7 +829,7 @@ class PtyScan(Tree):
                           weight=np.zeros(data.shape, bool), position=np.tile(position, (len(mine), 1)),
                           chunk=self._chunk, chunk_index=index, chunk_position=np.tile(position, (n, 1)),
                           points=range(self._taken, self._taken), dtype=np.dtype(dtype),
-                          packed=self.sink.pack(data, np.zeros(data.shape, bool)))
+                          packed=self.sink.pack(data, np.zeros(data.shape, bool), np.zeros(n, bool)))
             self.blanks, self._kept = self.blanks + n, self._kept + n
             self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)
             self._chunk += 1

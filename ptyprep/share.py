@@ -1,11 +1,11 @@
 """What one rank makes of its share of the scan points: load, mask, correct, cut. Nothing here talks to other ranks."""
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
 from ptyprep.buffers import empty
-from ptyprep.correct import believable
+from ptyprep.correct import judge
 from ptyprep.errors import PositionError, RecipeError
 from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
@@ -67,8 +67,8 @@ def prepare(scan, points, loaded=None, *, keep=True):
     blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     dtype, lost = scan.counts_dtype, False
     if scan.corrects:           # a hook: all at once, on this thread
-        frames, good, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
-        lost = np.logical_or.reduce(lost)
+        frames, good, _, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
+        lost = reduce(np.logical_or, lost)
         frames, good = _corrected(scan, np.concatenate(frames), np.concatenate(good))
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
@@ -97,20 +97,20 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         out, good_out = out[:len(part.points)], good_out[:len(part.points)]
         if not part.points:
             return part, 0, ([], []), False
-        frames, good, lost = (part.frames, part.weights, False) if scan.corrects else \
+        frames, good, changed, lost = (part.frames, part.weights, np.ones(size, bool), False) if scan.corrects else \
             _believed(scan, part, good_out if plan.only_cuts else None)
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                frames, good = np.where(finite, frames, 0), good & finite
+                frames, good, changed = np.where(finite, frames, 0), good & finite, np.ones(size, bool)
         if not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
         if not np.may_share_memory(good, good_out):
-            plan.apply_weight(good, out=good_out)
+            good_out[...] = plan.apply_weight(good[changed])[np.cumsum(changed) - 1]
         blind = ~good_out.any(axis=(1, 2))
         if part.bad:
             blind &= ~_unread(part)
-        packed = ([], []) if scan.sink is None else scan.sink.pack(out, good_out)
+        packed = ([], []) if scan.sink is None else scan.sink.pack(out, good_out, changed)
         part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
         return part, int(blind.sum()), packed, lost
 
@@ -125,25 +125,27 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
     return Rows(numbers(scan, kept), data if keep else None, weight if keep else None,
                 _positions_of(scan, Loaded(kept, None, positions, bad=bad)), made,
                 tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad), sum(blind),
-                np.logical_or.reduce(lost))
+                reduce(np.logical_or, lost))
 
 
 def _believed(scan, part, out=None):
-    """A block's frames after the scan's corrections, which of their pixels are good (n, h, w) by their counts, the
-    detector's mask and what came with them, and which pixels have a count somewhere that is not to be believed (h, w).
+    """A block's frames after the scan's corrections; and, as `correct.judge` tells them by their counts and the
+    detector's mask, and by what came with them: which pixels are good, where that changed, and which were lost.
 
     out : where to put the second, or None
     """
-    frames, good = part.frames, believable(part.frames, getattr(scan.source, "saturation", None), out=out)
-    lost = ~np.logical_and.reduce(good)
-    good &= scan.cut(scan.good)
+    known = np.zeros(scan.window.shape, bool) if scan.lost is None else scan.lost
+    frames, saturation = part.frames, getattr(scan.source, "saturation", None)
+    good, changed, lost = judge(frames, scan.cut(scan.good), known, saturation, out)
     if part.weights is not None:
         good &= part.weights > 0
     if scan.corrections:
         frames, good = scan.corrections(frames, good, part.points, scan.window)
     if part.bad:                # with bad_frames="mask" they keep a place
         good[_unread(part)] = False
-    return frames, good, lost
+    if part.weights is not None or scan.corrections or part.bad:
+        changed = np.ones(len(frames), bool)
+    return frames, good, changed, lost
 
 
 def _unread(part):

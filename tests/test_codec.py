@@ -358,6 +358,9 @@ FUZZ = textwrap.dedent("""
         frame[random.random(frame.shape) < random.choice([0, 0.01])] = np.iinfo(frame.dtype).max
         packed, deflated = _core.bitshuffle_lz4(frame, 1, size)[0], _core.shuffle_deflate(frame, 1, size)[0]
         assert np.frombuffer(zlib.decompress(deflated), "u1").reshape(size, -1).T.tobytes() == frame.tobytes()
+        usable, good, lost = np.ones((h, w), "u1"), np.empty((1, h, w), "u1"), np.zeros((h, w), "u1")
+        _core.judge(frame[None], 1000, usable, lost.copy(), good, lost)
+        assert np.array_equal(good[0], frame <= 1000) and np.array_equal(lost, frame > 1000)
         for change in range(6):
             chunk = bytearray(packed)
             for at in random.integers(0, len(chunk), random.integers(0, 5)) if change else ():

@@ -3,11 +3,15 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ptyprep import compiled
 from ptyprep.correct import (
     average,
     believable,
     find_bad_pixels,
+    judge,
     median,
     neighbour_median,
     photon_energy_of_electrons,
@@ -43,6 +47,56 @@ def test_counts_above_saturation_are_not_believed(dtype):
 def test_a_negative_integer_is_a_mark_and_no_count(dtype):
     frames = np.array([[[0, -1, 5], [-2, 7, 0]]], dtype)       # PILATUS: -1 gap, -2 bad pixel
     assert believable(frames).tolist() == [[[True, False, True], [False, True, True]]]
+
+
+@st.composite
+def some_frames(draw):
+    """Frames with many marks, as they lie in memory or every second one, and masks for them."""
+    dtype, rng = np.dtype(draw(st.sampled_from([*INTEGERS, ">u4", ">i2", "f4", "f8", "?"]))), np.random.default_rng(
+        draw(st.integers(0, 2**32 - 1)))
+    n, h, w = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.sampled_from([1, 2, 15, 16, 17, 31, 33, 50]))
+    marks = {"f": [np.nan, np.inf, -np.inf, 0, 3], "b": [0, 1]}.get(dtype.kind) or \
+        [np.iinfo(dtype).max, np.iinfo(dtype).max - 1, np.iinfo(dtype).min, 0, 3, 100, 101]
+    choices = np.array(marks, dtype)
+    of_frame = rng.choice(choices, (n, h, 2 * w), p=rng.dirichlet(np.ones(len(choices)) / 3))
+    for i in range(1, n):
+        if draw(st.booleans()):             # a mask as before
+            of_frame[i] = of_frame[i - 1]
+    frames = of_frame[..., :w] if draw(st.booleans()) else of_frame[..., ::2]
+    usable, known = (rng.random((h, 2 * w))[:, :w] < p for p in (draw(st.sampled_from([0, 0.9, 1])), 0.3))
+    return frames, usable, known, draw(st.sampled_from([None, 0, 100, 100.5, 1e30, -1]))
+
+
+@given(some_frames())
+@pytest.mark.parametrize("loops", ["compiled", "NumPy"])
+def test_masks_are_told_pixel_by_pixel(loops, given):
+    frames, usable, known, saturation = given
+    kept = compiled.core
+    try:
+        compiled.core = kept if loops == "compiled" else None
+        good, changed, lost = judge(frames, usable, known, saturation)
+    finally:
+        compiled.core = kept
+    told, first = np.zeros(frames.shape, bool), np.zeros(usable.shape, bool)
+    for (i, y, x), count in np.ndenumerate(frames):
+        count, kind = count.item(), frames.dtype.kind
+        right = math.isfinite(count) if kind == "f" else kind == "b" or 0 <= count < np.iinfo(frames.dtype).max
+        right = right and (saturation is None or kind == "b" or count <= saturation)
+        told[i, y, x] = right and usable[y, x]
+        first[y, x] |= not right and not known[y, x]
+    assert np.array_equal(good, told) and np.array_equal(first, np.broadcast_to(lost, first.shape))
+    assert changed.tolist() == [i == 0 or not np.array_equal(told[i], told[i - 1]) for i in range(len(told))]
+
+
+def test_the_loops_refuse_masks_of_another_size():
+    core = pytest.importorskip("ptyprep._core")
+    frames, mask, good = np.zeros((2, 3, 4), "u2"), np.ones((3, 4), bool), np.empty((2, 3, 4), bool)
+    core.judge(frames, 5, mask, mask, good, mask.copy())
+    for wrong in ((frames[:, :2], mask, good), (frames, mask[:, :2], good), (frames, mask, good[:1]),
+                  (frames.astype("c16"), mask, good), (frames, mask.astype("u2"), good),
+                  (frames[..., ::2], mask[:, ::2], good[..., ::2]), (frames[0], mask, good)):
+        with pytest.raises((ValueError, BufferError)):
+            core.judge(wrong[0], 5, wrong[1], mask, wrong[2], mask.copy())
 
 
 def test_every_yes_and_no_is_believed():

@@ -5,6 +5,7 @@
    length that was read from a file. Numbers are bytes: those of a big-endian dataset are shuffled as they lie. */
 #include "base.h"
 #include "chunks.h"
+#include "counts.h"
 #include "deflate.h"
 #include "shuffle.h"
 
@@ -29,10 +30,10 @@ static int holds(const Chunks *c, size_t high, size_t wide)
         && high <= (size_t)(c->rows - c->first) && wide <= (size_t)(c->row_bytes - c->left);
 }
 
-/* A writable array (..., h, w) whose columns lie one after the other; -1 with an exception for any other. */
-static int writable(PyObject *object, Py_buffer *view, int axes)
+/* An array (..., h, w) whose columns lie one after the other; -1 with an exception for any other. */
+static int rows_of(PyObject *object, Py_buffer *view, int axes, int flags)
 {
-    if (PyObject_GetBuffer(object, view, PyBUF_STRIDED | PyBUF_WRITABLE))
+    if (PyObject_GetBuffer(object, view, PyBUF_STRIDED | flags))
         return -1;
     if (view->ndim == axes && (view->strides[axes - 1] == view->itemsize || view->shape[axes - 1] < 2))
         return 0;
@@ -61,7 +62,7 @@ static PyObject *decode(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*pnnnnnO", &chunk, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes, &c.first, &c.left,
                           &out))
         return NULL;
-    if (!writable(out, &view, 2)) {
+    if (!rows_of(out, &view, 2, PyBUF_WRITABLE)) {
         Wanted wanted = wanted_in(&view, &c);
         if ((fits = holds(&c, wanted.out.high, wanted.out.wide))) {
             Py_BEGIN_ALLOW_THREADS
@@ -91,7 +92,7 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "iy*w*pnnnnnO", &file, &places, &work, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes,
                           &c.first, &c.left, &out))
         return NULL;
-    if (!writable(out, &view, 3)) {
+    if (!rows_of(out, &view, 3, PyBUF_WRITABLE)) {
         const Place *place = places.buf;
         Wanted wanted = wanted_in(&view, &c);
         Py_ssize_t n = view.shape[0];
@@ -114,6 +115,57 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
     return fits < 0 ? NULL : state == NO_MEMORY ? PyErr_NoMemory() : PyLong_FromSsize_t(done);
 }
 
+PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost)\n--\n\n"
+             "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w).\n"
+             "Where one is above that is not known to be: set in lost (h, w). usable, known : (h, w); all of them bytes, 0 or 1\n\n"
+             "Returns (n bytes, 0 where the mask of a frame is that of the frame before; whether any was set in lost).");
+
+static PyObject *judge(PyObject *self, PyObject *args)
+{
+    enum { FRAMES, USABLE, KNOWN, GOOD, LOST, ALL };
+    static const int axes[ALL] = {3, 2, 2, 3, 2}, flags[ALL] = {0, 0, 0, PyBUF_WRITABLE, PyBUF_WRITABLE};
+    PyObject *given[ALL], *differ = NULL, *result = NULL;
+    unsigned long long limit;
+    if (!PyArg_ParseTuple(args, "OKOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD], &given[LOST]))
+        return NULL;
+    Py_buffer views[ALL];
+    int got = 0;
+    while (got < ALL && !rows_of(given[got], &views[got], axes[got], flags[got]))
+        got++;
+    if (got == ALL) {
+        const Py_ssize_t *shape = views[FRAMES].shape, size = views[FRAMES].itemsize, h = shape[1], w = shape[2];
+        int fits = is_usual(size) && views[GOOD].shape[0] == shape[0];
+        for (int i = USABLE; i < ALL; i++)
+            fits = fits && views[i].itemsize == 1 && views[i].shape[axes[i] - 2] == h && views[i].shape[axes[i] - 1] == w;
+        if (!fits)
+            PyErr_SetString(PyExc_ValueError, "masks and frames of different sizes");
+        else if ((differ = PyBytes_FromStringAndSize(NULL, shape[0]))) {
+            char *told = PyBytes_AsString(differ);
+            octets new = {0};
+            if (size < 8)
+                limit = MIN(limit, ((uint64_t)1 << 8 * size) - 1);
+            Py_BEGIN_ALLOW_THREADS
+            for (Py_ssize_t i = 0; i < shape[0]; i++) {
+                octets any = {i == 0};
+                for (Py_ssize_t y = 0; y < h; y++) {
+                    #define AT(k) ((uint8_t *)views[k].buf + y * views[k].strides[axes[k] - 2])
+                    uint8_t *good = AT(GOOD) + i * views[GOOD].strides[0];
+                    Row row = {AT(FRAMES) + i * views[FRAMES].strides[0], AT(USABLE), AT(KNOWN),
+                               i ? good - views[GOOD].strides[0] : NULL, good, AT(LOST)};
+                    BY_SIZE(judge_row, size, row, w, limit, &any, &new)
+                }
+                told[i] = is_any(any);
+            }
+            Py_END_ALLOW_THREADS
+            result = Py_BuildValue("(OO)", differ, is_any(new) ? Py_True : Py_False);
+        }
+    }
+    while (got)
+        PyBuffer_Release(&views[--got]);
+    Py_XDECREF(differ);
+    return result;
+}
+
 PyDoc_STRVAR(unshuffle_doc, "unshuffle(octets, itemsize, rows, row_bytes, first, left, out)\n--\n\n"
              "Rows from `first` on and bytes from `left` on of numbers that were byte-shuffled, into out (h, w).");
 
@@ -125,7 +177,7 @@ static PyObject *unshuffle(PyObject *self, PyObject *args)
     int fits = -1;
     if (!PyArg_ParseTuple(args, "y*nnnnnO", &in, &c.itemsize, &c.rows, &c.row_bytes, &c.first, &c.left, &out))
         return NULL;
-    if (!writable(out, &view, 2)) {
+    if (!rows_of(out, &view, 2, PyBUF_WRITABLE)) {
         Region region = wanted_in(&view, &c).out;
         fits = holds(&c, region.high, region.wide) && in.len == c.rows * c.row_bytes && is_usual(c.itemsize);
         if (fits) {
@@ -204,6 +256,7 @@ static PyObject *shuffle_deflate(PyObject *self, PyObject *args) { return encode
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, decode_doc},
     {"read", read_chunks, METH_VARARGS, read_doc},
+    {"judge", judge, METH_VARARGS, judge_doc},
     {"unshuffle", unshuffle, METH_VARARGS, unshuffle_doc},
     {"bitshuffle_lz4", bitshuffle_lz4, METH_VARARGS, bitshuffle_lz4_doc},
     {"shuffle_deflate", shuffle_deflate, METH_VARARGS, shuffle_deflate_doc},

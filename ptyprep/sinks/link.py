@@ -42,9 +42,12 @@ class Link:
             return self.parts.ready(fingerprint, encoder, **self.may)
         return self.comm.from_root(ready)
 
-    def pack(self, frames, masks):
-        """(frames, masks), each (n, h, w) and C-contiguous, as lists of the bytes that the file will hold."""
-        return self.encoder.encode(frames), WEIGHTS.encode(masks)
+    def pack(self, frames, masks, changed):
+        """(frames, masks), each (n, h, w) and C-contiguous, as lists of the bytes that the file will hold.
+
+        changed : bool (n,), False where a frame's mask is that of the frame before it
+        """
+        return self.encoder.encode(frames), WEIGHTS.encode(masks, changed)
 
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
