@@ -199,22 +199,31 @@ static PyObject *unshuffle(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* The stream, the shuffled numbers and the tokens share one piece of memory. */
-static size_t aligned(size_t n) { return (n + 15) & ~(size_t)15; }
+/* A way to encode a frame of `size` bytes: to out, at most bound(size) bytes, in so much room for work. */
+typedef struct {
+    size_t (*encode)(const uint8_t *in, size_t size, size_t itemsize, uint8_t *out, uint8_t *work);
+    size_t (*bound)(size_t size), (*work)(size_t size);
+} Encoding;
 
-static size_t portable_bound(size_t n) { return aligned(deflate_bound(n)) + aligned(n) + TOKENS * sizeof(Token); }
-
-static size_t portable(const uint8_t *in, size_t size, size_t itemsize, uint8_t *out)
+static size_t bslz4(const uint8_t *in, size_t size, size_t itemsize, uint8_t *out, uint8_t *work)
 {
-    uint8_t *shuffled = out + aligned(deflate_bound(size));
-    Token *tokens = (Token *)(shuffled + aligned(size));
-    BY_SIZE(shuffle_bytes, itemsize, in, size / itemsize, shuffled)
-    return deflate(shuffled, size, out, tokens);
+    return encode_chunk(in, size, itemsize, out);
 }
 
-/* A list of the chunks of n frames (C-contiguous, given by their bytes), each made by `encode`. */
-static PyObject *encoded(PyObject *args, size_t (*encode)(const uint8_t *, size_t, size_t, uint8_t *),
-                         size_t (*bound)(size_t))
+static size_t no_work(size_t size) { return 0; }
+
+/* The tokens, and behind them the shuffled numbers. */
+static size_t portable_work(size_t size) { return TOKENS * sizeof(Token) + size; }
+
+static size_t portable(const uint8_t *in, size_t size, size_t itemsize, uint8_t *out, uint8_t *work)
+{
+    uint8_t *shuffled = work + TOKENS * sizeof(Token);
+    BY_SIZE(shuffle_bytes, itemsize, in, size / itemsize, shuffled)
+    return deflate(shuffled, size, out, (Token *)work);
+}
+
+/* A list of the chunks of n frames (C-contiguous, given by their bytes). */
+static PyObject *encoded(PyObject *args, Encoding how)
 {
     Py_buffer in;
     Py_ssize_t itemsize, n;
@@ -223,21 +232,26 @@ static PyObject *encoded(PyObject *args, size_t (*encode)(const uint8_t *, size_
         return NULL;
     if (itemsize < 1 || !is_usual(itemsize) || n < 1 || n > in.len / itemsize || in.len % (n * itemsize))
         PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd frames of numbers of %zd bytes", in.len, n, itemsize);
-    else if ((list = PyList_New(0)) != NULL) {
-        size_t size = in.len / n, made = 0;
-        uint8_t *out = malloc(bound(size));
-        for (Py_ssize_t i = 0; list && i < n; i++) {
-            if (out) {
-                Py_BEGIN_ALLOW_THREADS
-                made = encode((uint8_t *)in.buf + i * size, size, itemsize, out);
-                Py_END_ALLOW_THREADS
+    else {
+        size_t size = in.len / n, *made = malloc(n * sizeof *made);
+        uint8_t *work = malloc(how.work(size) + n * how.bound(size)), *out = work + how.work(size);
+        if (!made || !work)
+            PyErr_NoMemory();
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            uint8_t *at = out;
+            for (Py_ssize_t i = 0; i < n; at += made[i++])
+                made[i] = how.encode((uint8_t *)in.buf + i * size, size, itemsize, at, work);
+            Py_END_ALLOW_THREADS
+            list = PyList_New(n);
+            for (Py_ssize_t i = 0; list && i < n; out += made[i++]) {
+                PyObject *chunk = PyBytes_FromStringAndSize((char *)out, made[i]);
+                if (chunk == NULL || PyList_SetItem(list, i, chunk))
+                    Py_CLEAR(list);
             }
-            PyObject *chunk = out ? PyBytes_FromStringAndSize((char *)out, made) : PyErr_NoMemory();
-            if (chunk == NULL || PyList_Append(list, chunk))
-                Py_CLEAR(list);
-            Py_XDECREF(chunk);
         }
-        free(out);
+        free(work);
+        free(made);
     }
     PyBuffer_Release(&in);
     return list;
@@ -246,12 +260,18 @@ static PyObject *encoded(PyObject *args, size_t (*encode)(const uint8_t *, size_
 PyDoc_STRVAR(bitshuffle_lz4_doc, "bitshuffle_lz4(frames, n, itemsize)\n--\n\n"
              "The chunks that HDF5 filter 32008 makes of n frames: a list of bytes.");
 
-static PyObject *bitshuffle_lz4(PyObject *self, PyObject *args) { return encoded(args, encode_chunk, encode_bound); }
+static PyObject *bitshuffle_lz4(PyObject *self, PyObject *args)
+{
+    return encoded(args, (Encoding){bslz4, encode_bound, no_work});
+}
 
 PyDoc_STRVAR(shuffle_deflate_doc, "shuffle_deflate(frames, n, itemsize)\n--\n\n"
              "The chunks that HDF5's filters shuffle and deflate make of n frames: a list of bytes.");
 
-static PyObject *shuffle_deflate(PyObject *self, PyObject *args) { return encoded(args, portable, portable_bound); }
+static PyObject *shuffle_deflate(PyObject *self, PyObject *args)
+{
+    return encoded(args, (Encoding){portable, deflate_bound, portable_work});
+}
 
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, decode_doc},
