@@ -5,7 +5,7 @@ The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ptyprep.threads import fair_share, processors
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
+BATCH_BYTES = 32 << 20      # the same where no file is written: three batches are in memory at once
 PAUSE = 0.1                 # seconds between two looks for frames
 FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
@@ -85,7 +86,8 @@ class PtyScan(Tree):
     num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
     frames: str | None = Par(None, doc="Which scan points: first:last:step, counted from 0, last excluded.")
     frames_per_chunk: int | None = Par(None, unit="frames", gt=0,
-                                       doc="Frames in a chunk of the file. None: as many as make 128 MiB, at most 100.")
+                                       doc="Frames in a chunk of the file. None: as many as make 128 MiB (32 MiB where "
+                                           "no file is written), at most 100.")
     min_frames: int = Par(1, unit="frames", ge=1, level=2,
                           doc="Wait for at least so many frames in all, unless the scan ends.")
     max_frames: int = Par(10_000, unit="frames", gt=0, level=2,
@@ -158,6 +160,8 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
+        self._begun = None                      # (range of scan points, their `share.begin`) beyond those
+        self._reader = None, None               # the source's, and how it is closed, while frames are read
         self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
         self.growing = self.save_mode = None
@@ -293,10 +297,10 @@ class PtyScan(Tree):
 
         Raises what a hook, a source or the sink raises; on every rank, whichever failed.
         """
-        return self._auto(frames, wait=True, keep=True)
+        return self._auto(frames, keep=True, ahead=False)
 
-    def _auto(self, frames, *, wait, keep):
-        """`auto`, which may be ahead of the disk by one chunk unless it is to wait.
+    def _auto(self, frames, *, keep, ahead):
+        """`auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
 
         keep : whether somebody looks at the frames
         """
@@ -305,12 +309,21 @@ class PtyScan(Tree):
         if frames < 1:
             raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
-            while not isinstance(span := self._next(frames), Signal):
-                batch = self._batch(span, keep)
+            while True:
+                span, begun = self._begun or self._begin(frames, keep)
+                self._begun = None
+                if isinstance(span, Signal):
+                    break
+                if ahead and begun is not None:
+                    following = self._begin(frames, keep)
+                    self._begun = None if following[1] is None else following
+                batch = self._batch(span, begun, keep)
+                if self._begun is None:
+                    self._stop_reading()
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
                 if self.sink is not None:
-                    self.sink.write(batch, self.meta.asdict(), self._info, frames, wait=wait)
+                    self.sink.write(batch, self.meta.asdict(), self._info, frames, wait=not ahead)
                     self._unsaved = []
                 self._chunk += 1
                 return Package(self.meta, batch)
@@ -318,8 +331,7 @@ class PtyScan(Tree):
                 self._finish(frames)
             return span
         except BaseException:
-            if self.sink is not None:
-                self.sink.abandon()
+            self._abandon()
             raise
 
     def batches(self, frames=None, pause=PAUSE):
@@ -348,15 +360,22 @@ class PtyScan(Tree):
         if self.plan is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
         try:
-            while (package := self._auto(frames or self.chunk_frames, wait=False, keep=keep)) is not EOS:
+            while (package := self._auto(frames or self.chunk_frames, keep=keep, ahead=True)) is not EOS:
                 if package is WAIT:
                     time.sleep(pause)
                 else:
                     yield package.batch
         except GeneratorExit:       # whoever took the batches has had enough
-            if self.sink is not None:
-                self.sink.abandon()
+            self._abandon()
             raise
+
+    def _abandon(self):
+        if self._begun is not None:
+            self._begun[1].stop()
+            self._begun = None
+        self._stop_reading()
+        if self.sink is not None:
+            self.sink.abandon()
 
     @property
     def corrects(self):
@@ -380,11 +399,11 @@ class PtyScan(Tree):
 
     @property
     def chunk_frames(self):
-        """Frames in each chunk but the last: a matter of their size only, the same on any number of ranks."""
+        """Frames in each chunk, or batch, but the last: a matter of their size only, the same on any number of ranks."""
         if self.p.frames_per_chunk:
             return self.p.frames_per_chunk
         frame = int(np.prod(self.prepared_shape)) * self.counts_dtype.itemsize
-        return int(np.clip(CHUNK_BYTES // frame, 1, 100))
+        return int(np.clip((BATCH_BYTES if self.p.dfile is None else CHUNK_BYTES) // frame, 1, 100))
 
     @property
     def counts_dtype(self):
@@ -745,13 +764,41 @@ class PtyScan(Tree):
             self._unsaved += new
             self.selection = self.selection.without(never)
 
-    def _batch(self, span, keep):
-        """Load, correct and cut this rank's share of a span, and number what came of it."""
-        points, dealt = list(self.selection.raw(self.comm.share(span))), None
+    def _begin(self, frames, keep):
+        """The next range of scan points, or a signal; and this rank's share of it, begun, if no hook is between."""
+        span = self._next(frames)
+        if isinstance(span, Signal):
+            return span, None
+        self._taken, points = span.stop, self._points(span)
+        if not self.streams or self.p.load_parallel in (None, "common"):
+            return span, None
+        with self.comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
+            return span, share.begin(self, self._start_reading(), points, keep=keep)
+
+    def _start_reading(self):
+        """The source's reader. Raw files stay open from one batch to the next where that is begun already."""
+        if self._reader[0] is None:
+            opened = ExitStack()
+            self._reader = opened.enter_context(self.source.reader(self.window)), opened
+        return self._reader[0]
+
+    def _stop_reading(self):
+        if self._reader[0] is not None:
+            self._reader[1].close()
+            self._reader = None, None
+
+    def _points(self, span):
+        """The scan points of this rank's share of a range."""
+        return list(self.selection.raw(self.comm.share(span)))
+
+    def _batch(self, span, begun, keep):
+        """Load, correct and cut this rank's share of a span, or take it where it is `begun`, and number what came of
+        it."""
+        dealt = None
         if self.p.load_parallel in (None, "common"):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = share.prepare(self, points, dealt, keep=keep)
+            rows = begun() if begun is not None else share.prepare(self, self._points(span), dealt, keep=keep)
         dtype = rows.dtype.str if len(rows) else None
         lost = rows.lost & ~self.lost
         told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind, as_text(lost)))
@@ -768,7 +815,7 @@ class PtyScan(Tree):
         self._blind += sum(blind)
         index, before = self._kept + np.arange(sum(counts)), sum(counts[:self.comm.rank])
         positions = np.concatenate(positions)
-        self._taken, self._kept = span.stop, self._kept + sum(counts)
+        self._kept += sum(counts)
         self._tell_more(len(span))
         if len(positions):
             self._last = np.dtype(dtype), positions[-1]

@@ -10,7 +10,7 @@ from ptyprep.errors import PositionError, RecipeError
 from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.positions import checked, refuse_unknown
-from ptyprep.threads import in_threads
+from ptyprep.threads import Begun, in_threads
 
 BLOCK = 4           # frames that are masked, cut and turned at a time
 
@@ -53,11 +53,10 @@ def prepare(scan, points, loaded=None, *, keep=True):
     loaded : what root has loaded already, or None
     keep : whether somebody looks at the frames; else they are compressed a few at a time, and gone
     """
-    plan = scan.plan or FramePlan.make(scan.raw_shape)
-    if loaded is None and points and scan.streams:
+    if loaded is None and scan.streams:
         with scan.source.reader(scan.window) as fill:
-            return _made(scan, plan, points, scan.counts_dtype, scan.source.blocks(points), keep,
-                         lambda some, out: _read(scan, fill, points[some], out))
+            return begin(scan, fill, points, keep=keep)()
+    plan = scan.plan or FramePlan.make(scan.raw_shape)
     loaded = loaded or load(scan, points)
     if not loaded.points:
         return Rows.none(plan.shape, _reported(scan, loaded.bad))
@@ -72,14 +71,36 @@ def prepare(scan, points, loaded=None, *, keep=True):
         frames, good = _corrected(scan, np.concatenate(frames), np.concatenate(good))
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
-    rows = _made(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
+    make, gather = _making(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
+    rows = gather(in_threads(make, blocks, scan.threads))
     return replace(rows, bad=_reported(scan, loaded.bad),       # those that were left out, too
                    lost=rows.lost | lost)
 
 
-def _made(scan, plan, points, dtype, blocks, keep, take):
-    """The rows of these scan points, made in blocks of a few frames, which stay in the processor's cache, in the
-    rank's threads.
+class begin:
+    """`prepare`, begun in the rank's threads, of a scan that `streams`; call it for the rows, or `stop` it.
+
+    fill : the source's `reader`, which stays open until then
+    """
+
+    def __init__(self, scan, fill, points, *, keep):
+        plan, blocks = scan.plan or FramePlan.make(scan.raw_shape), scan.source.blocks(points)
+        self._shape = plan.shape
+        make, self._gather = _making(scan, plan, points, scan.counts_dtype, blocks, keep,
+                                     lambda some, out: _read(scan, fill, points[some], out))
+        self._begun = Begun(make, blocks, scan.threads)
+
+    def __call__(self):
+        made = self._begun.results()
+        return self._gather(made) if made else Rows.none(self._shape)
+
+    def stop(self):
+        self._begun.stop()
+
+
+def _making(scan, plan, points, dtype, blocks, keep, take):
+    """How the rows of these scan points are made in blocks of a few frames, which stay in the processor's cache:
+    (make, gather), two functions. Any thread may `make` a block, and `gather` takes what came of all.
 
     dtype : of the frames; blocks : slices of the points; keep : see `prepare`
     take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
@@ -94,9 +115,10 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         out, good_out = (data[some], weight[some]) if keep else (empty((size, *plan.shape), made),
                                                                  empty((size, *plan.shape), bool))
         part = take(some, out if straight else None)
-        out, good_out = out[:len(part.points)], good_out[:len(part.points)]
         if not part.points:
             return part, 0, ([], []), False
+        size = len(part.points)
+        out, good_out = out[:size], good_out[:size]
         frames, good, changed, lost = (part.frames, part.weights, np.ones(size, bool), False) if scan.corrects else \
             _believed(scan, part, good_out if plan.only_cuts else None)
         if frames.dtype.kind == "f":
@@ -114,18 +136,20 @@ def _made(scan, plan, points, dtype, blocks, keep, take):
         part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
         return part, int(blind.sum()), packed, lost
 
-    parts, blind, packed, lost = zip(*in_threads(make, blocks, scan.threads))
-    kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
-    if keep and len(kept) < len(points):
-        rows = np.concatenate([np.arange(some.start, some.start + len(part.points))
-                               for some, part in zip(blocks, parts)])
-        data, weight = data[rows], weight[rows]
-    positions = [part.positions for part in parts if part.points]
-    positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
-    return Rows(numbers(scan, kept), data if keep else None, weight if keep else None,
-                _positions_of(scan, Loaded(kept, None, positions, bad=bad)), made,
-                tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad), sum(blind),
-                reduce(np.logical_or, lost))
+    def gather(blocks_made):
+        parts, blind, packed, lost = zip(*blocks_made)
+        kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
+        frames, masks = (data, weight) if keep else (None, None)
+        if keep and len(kept) < len(points):
+            rows = np.concatenate([np.arange(some.start, some.start + len(part.points))
+                                   for some, part in zip(blocks, parts)])
+            frames, masks = data[rows], weight[rows]
+        positions = [part.positions for part in parts if part.points]
+        positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
+        return Rows(numbers(scan, kept), frames, masks, _positions_of(scan, Loaded(kept, None, positions, bad=bad)),
+                    made, tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad),
+                    sum(blind), reduce(np.logical_or, lost))
+    return make, gather
 
 
 def _believed(scan, part, out=None):

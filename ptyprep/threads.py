@@ -1,14 +1,13 @@
 """Threads of one rank: how many there are to be, and the pools that they live in."""
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 
 
 @cache
-def _pool(threads):
-    """The threads that work; that of one is for what is written in the background."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="ptyprep")
+def _pool(what, threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"ptyprep {what}")
 
 
 if hasattr(os, "register_at_fork"):
@@ -17,7 +16,7 @@ if hasattr(os, "register_at_fork"):
 
 def in_background(fn, *args):
     """`fn(*args)` in a thread of its own, one such call after the other: a Future."""
-    return _pool(1).submit(fn, *args)
+    return _pool("writes", 1).submit(fn, *args)
 
 
 def in_threads(fn, items, threads):
@@ -25,7 +24,28 @@ def in_threads(fn, items, threads):
     items = list(items)
     if threads < 2 or len(items) < 2:
         return [fn(item) for item in items]
-    return list(_pool(threads).map(fn, items))
+    return Begun(fn, items, threads).results()
+
+
+class Begun:
+    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on."""
+
+    def __init__(self, fn, items, threads):
+        self._all = [_pool("works", threads).submit(fn, item) for item in items]
+
+    def results(self):
+        """Those of all, in order; raises the first failure, and nothing is under way any more then."""
+        try:
+            return [one.result() for one in self._all]
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self):
+        """Leave out what nobody has begun, and wait for the rest, whatever comes of it."""
+        for one in self._all:
+            one.cancel()
+        wait(self._all)
 
 
 def processors():

@@ -125,7 +125,7 @@ def test_a_rank_that_runs_out_of_memory_ends_the_job(tmp_path):
             resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
             return np.ones((len(indices), 1 << 14, 1 << 14))
 '''.replace("        if", "    def correct(self, raw, weights, common):\n        if", 1).replace("13 in indices",
-                                                                                        "self._taken == 12").replace(
+                                                                                        "self._chunk == 3").replace(
         "len(indices)", "len(raw)") + "        return raw, weights\n")
     (tmp_path / "out").mkdir()
     began = time.monotonic()
