@@ -53,7 +53,9 @@ static size_t skip_block(const uint8_t *chunk, size_t length, size_t at)
     return at + 4 + big32(chunk + at);
 }
 
-static int decode_chunk(const uint8_t *chunk, size_t length, int shuffled, size_t itemsize, size_t rows, const Wanted *w)
+/* What is wanted of a chunk of `length` bytes; sets *used to how many of them that took. */
+static int decode_chunk(const uint8_t *chunk, size_t length, int shuffled, size_t itemsize, size_t rows, const Wanted *w,
+                        size_t *used)
 {
     size_t size = rows * w->row_bytes, unit = 8 * itemsize;
     if (length < 12 || big64(chunk) != size)
@@ -100,6 +102,7 @@ static int decode_chunk(const uint8_t *chunk, size_t length, int shuffled, size_
         if (!damaged)
             copy_pieces(w, chunk + at, packed, size);
     }
+    *used = high == blocks ? length : at;
     return damaged ? DAMAGED : OK;
 }
 

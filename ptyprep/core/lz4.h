@@ -17,24 +17,37 @@ static int read_length(const uint8_t **in, const uint8_t *end, size_t *length)
     return 0;
 }
 
-/* A few bytes again and again, from where they begin; up to SLACK bytes beyond the end. */
+#define LONG 64
+
+/* The last `back` bytes again and again; up to SLACK bytes beyond the end.
+
+   A processor waits where it reads across what it has just written: so a long one is written in pieces that double. */
 static void repeat(uint8_t *out, uint8_t *end, size_t back)
 {
     const uint8_t *from = out - back;
-    if (back < 8) {
+    if (end - out > LONG) {
+        if (back == 1)
+            memset(out, *from, end - out);
+        else
+            for (size_t n; out < end; out += n) {
+                n = MIN(out - from, end - out);
+                memcpy(out, from, n);
+            }
+    }
+    else if (back < 8) {
         static const uint64_t times[8] = {0, 0x0101010101010101, 0x0001000100010001, 0x0001000001000001,
                                           0x0000000100000001, 0x0000010000000001, 0x0001000000000001,
                                           0x0100000000000001};
         uint64_t x = (get64(from) & (((uint64_t)1 << 8 * back) - 1)) * times[back];
-        if (end - out > 64 && x == *from * times[1])
-            memset(out, *from, end - out);
-        else
-            for (; out < end; out += 8 - 8 % back)
-                memcpy(out, &x, 8);
+        for (; out < end; out += 8 - 8 % back)
+            memcpy(out, &x, 8);
     }
-    else
+    else if (back < 16)
         for (; out < end; out += 8, from += 8)
             memcpy(out, from, 8);
+    else
+        for (; out < end; out += 16, from += 16)
+            store(out, load(from));
 }
 
 /* n bytes that decode to exactly `size`; -1 where they do not. Writes up to SLACK bytes more. */
@@ -70,15 +83,7 @@ static int lz4_decode(const uint8_t *in, size_t n, uint8_t *start, size_t size)
         if (length > (size_t)(out_end - out) - 5)
             return -1;
         uint8_t *end = out + length;
-        if (back < 16)
-            repeat(out, end, back);
-        else {
-            const uint8_t *from = out - back;
-            store(out, load(from));
-            store(out + 16, load(from + 16));
-            for (out += 32, from += 32; out < end; out += 16, from += 16)
-                store(out, load(from));
-        }
+        repeat(out, end, back);
         out = end;
     }
 }

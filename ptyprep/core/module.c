@@ -11,15 +11,30 @@
 
 typedef struct { int64_t offset, size, skipped; } Place;
 
-static int read_whole(int file, uint8_t *to, const Place *place)
+static int read_bytes(int file, uint8_t *to, size_t n, off_t from)
 {
-    for (int64_t done = 0, got; done < place->size; done += got)
-        if ((got = pread(file, to + done, place->size - done, place->offset + done)) <= 0)
+    for (ssize_t got; n; to += got, from += got, n -= got)
+        if ((got = pread(file, to, n, from)) <= 0)
             return -1;
     return 0;
 }
 
 typedef struct { int shuffled; Py_ssize_t itemsize, rows, row_bytes, first, left; } Chunks;
+
+/* One chunk, of which *enough bytes are read at first; sets it to what will do for one that is a bit longer. */
+static int read_chunk(int file, const Place *place, uint8_t *work, const Chunks *c, const Wanted *wanted, size_t *enough)
+{
+    size_t there = 0, used = 0, size = place->size;
+    int state = DAMAGED;
+    for (size_t part = MIN(*enough, size); there < size && state == DAMAGED; part = size) {
+        if (read_bytes(file, work + there, part - there, place->offset + there))
+            return DAMAGED;
+        there = part;
+        state = decode_chunk(work, there, c->shuffled, c->itemsize, c->rows, wanted, &used);
+    }
+    *enough = used + used / 16 + 4096;
+    return state;
+}
 
 /* Whether there is such a region; `wide` bytes of `high` rows. */
 static int holds(const Chunks *c, size_t high, size_t wide)
@@ -58,6 +73,7 @@ static PyObject *decode(PyObject *self, PyObject *args)
     Py_buffer chunk, view;
     PyObject *out;
     Chunks c;
+    size_t used;
     int state = DAMAGED, fits = -1;
     if (!PyArg_ParseTuple(args, "y*pnnnnnO", &chunk, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes, &c.first, &c.left,
                           &out))
@@ -66,7 +82,7 @@ static PyObject *decode(PyObject *self, PyObject *args)
         Wanted wanted = wanted_in(&view, &c);
         if ((fits = holds(&c, wanted.out.high, wanted.out.wide))) {
             Py_BEGIN_ALLOW_THREADS
-            state = decode_chunk(chunk.buf, chunk.len, c.shuffled, c.itemsize, c.rows, &wanted);
+            state = decode_chunk(chunk.buf, chunk.len, c.shuffled, c.itemsize, c.rows, &wanted, &used);
             Py_END_ALLOW_THREADS
         }
         PyBuffer_Release(&view);
@@ -89,6 +105,8 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
     Chunks c;
     int file, state = OK, fits = -1;
     Py_ssize_t done = 0;
+    size_t enough = SIZE_MAX;
+    struct stat told;
     if (!PyArg_ParseTuple(args, "iy*w*pnnnnnO", &file, &places, &work, &c.shuffled, &c.itemsize, &c.rows, &c.row_bytes,
                           &c.first, &c.left, &out))
         return NULL;
@@ -98,11 +116,12 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
         Py_ssize_t n = view.shape[0];
         if ((fits = holds(&c, wanted.out.high, wanted.out.wide) && places.len == n * (Py_ssize_t)sizeof *place)) {
             Py_BEGIN_ALLOW_THREADS
+            int64_t end = fstat(file, &told) ? 0 : told.st_size;
             for (; state == OK && done < n; done += state == OK, place++) {
                 wanted.out.at = (uint8_t *)view.buf + done * view.strides[0];
                 state = place->skipped || place->offset < 0 || place->size < 0 || place->size > work.len
-                    || read_whole(file, work.buf, place) ? DAMAGED
-                    : decode_chunk(work.buf, place->size, c.shuffled, c.itemsize, c.rows, &wanted);
+                    || place->offset > end - place->size ? DAMAGED
+                    : read_chunk(file, place, work.buf, &c, &wanted, &enough);
             }
             Py_END_ALLOW_THREADS
         }
