@@ -28,3 +28,4 @@ static void put_big32(uint8_t *p, uint32_t x) { x = __builtin_bswap32(x); memcpy
 static void put_big64(uint8_t *p, uint64_t x) { x = __builtin_bswap64(x); memcpy(p, &x, 8); }
 static octets load(const uint8_t *p) { octets x; memcpy(&x, p, 16); return x; }
 static void store(uint8_t *p, octets x) { memcpy(p, &x, 16); }
+static int is_any(octets x) { return (((longs)x)[0] | ((longs)x)[1]) != 0; }

@@ -43,7 +43,7 @@ INLINE void judge_row(int size, Row row, size_t n, uint64_t limit, octets *diffe
     for (; e + 16 <= n; e += 16) {
         octets bad = above(size, row.counts + e * size, limit), good = load(row.usable + e) & ~bad;
         octets lost = bad & ~load(row.known + e) & 1;
-        if (((longs)lost)[0] | ((longs)lost)[1])        /* rarely */
+        if (is_any(lost))       /* rarely */
             store(row.lost + e, load(row.lost + e) | lost);
         store(row.good + e, good);
         *new |= lost;
@@ -61,5 +61,3 @@ INLINE void judge_row(int size, Row row, size_t n, uint64_t limit, octets *diffe
             *differ |= row.good[e] ^ row.before[e];
     }
 }
-
-static int is_any(octets x) { return (((longs)x)[0] | ((longs)x)[1]) != 0; }

@@ -138,6 +138,9 @@ static size_t lz4_encode(const uint8_t *in, size_t n, uint8_t *start)
         *out++ = back;
         *out++ = back >> 8;
         const uint8_t *same = at + 4;
+        while (same + 32 <= last_same && !is_any((load(same) ^ load(same - back)) |
+                                                 (load(same + 16) ^ load(same + 16 - back))))
+            same += 32;
         for (; same + 8 <= last_same; same += 8) {
             uint64_t differ = get64(same) ^ get64(same - back);
             if (differ) {

@@ -107,7 +107,7 @@ INLINE void bytes_of_planes(const uint8_t *planes, size_t step, octets x[8])
     octets any = {0};
     for (int i = 0; i < 8; i++)
         any |= x[i] = load(planes + i * step);
-    if (((longs)any)[0] | ((longs)any)[1]) {        /* the upper bytes of counts are mostly 0, and stay so */
+    if (is_any(any)) {        /* the upper bytes of counts are mostly 0, and stay so */
         turn(x);
         zip(x, 4);
         zip(x, 4);
@@ -120,7 +120,7 @@ INLINE void planes_of_bytes(octets x[8], uint8_t *planes, size_t step)
     octets any = {0};
     for (int i = 0; i < 8; i++)
         any |= x[i];
-    if (((longs)any)[0] | ((longs)any)[1]) {
+    if (is_any(any)) {
         unzip(x, 4);
         unzip(x, 4);
         unzip(x, 4);
