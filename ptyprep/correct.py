@@ -132,6 +132,11 @@ class Corrections:
     def changes_counts(self):
         return any(part is not None for part in (self.dark, self.flat, self.monitor))
 
+    @property
+    def reads(self):
+        """Whether something is read from files for each frame."""
+        return any(part is not None and not isinstance(part, np.ndarray) for part in (self.dark, self.flat, self.mask))
+
     def dtype(self, raw):
         """The kind of number that counts of dtype `raw` become."""
         return np.result_type(raw, np.float32) if self.changes_counts else np.dtype(raw)

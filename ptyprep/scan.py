@@ -162,6 +162,7 @@ class PtyScan(Tree):
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._begun = None                      # (range of scan points, their `share.begin`) beyond those
         self._reader = None, None               # the source's, and how it is closed, while frames are read
+        self._goes_ahead = None                 # whether `_begun` is more than None, once that was asked
         self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
         self.growing = self.save_mode = None
@@ -314,7 +315,7 @@ class PtyScan(Tree):
                 self._begun = None
                 if isinstance(span, Signal):
                     break
-                if ahead and begun is not None:
+                if ahead and begun is not None and self._can_go_ahead(keep):
                     following = self._begin(frames, keep)
                     self._begun = None if following[1] is None else following
                 batch = self._batch(span, begun, keep)
@@ -399,7 +400,7 @@ class PtyScan(Tree):
 
     @property
     def chunk_frames(self):
-        """Frames in each chunk, or batch, but the last: a matter of their size only, the same on any number of ranks."""
+        """Frames in each chunk, or batch, but the last: a matter of their size only, as on any number of ranks."""
         if self.p.frames_per_chunk:
             return self.p.frames_per_chunk
         frame = int(np.prod(self.prepared_shape)) * self.counts_dtype.itemsize
@@ -774,6 +775,15 @@ class PtyScan(Tree):
             return span, None
         with self.comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
             return span, share.begin(self, self._start_reading(), points, keep=keep)
+
+    def _can_go_ahead(self, keep):
+        """Whether the next batch is begun before this one is given away. One thread would only take turns with MPI; and
+        whoever looks at frames may open the same files, which HDF5 refuses while it has them open itself."""
+        if self._goes_ahead is None:
+            opens = (self.corrections is not None and self.corrections.reads
+                     or hasattr(self.source, "is_open_while_read") and self.source.is_open_while_read())
+            self._goes_ahead = self.threads > 1 and not (keep and opens)
+        return self._goes_ahead
 
     def _start_reading(self):
         """The source's reader. Raw files stay open from one batch to the next where that is begun already."""

@@ -21,22 +21,22 @@ def in_background(fn, *args):
 
 def in_threads(fn, items, threads):
     """[fn(item) for item in items], in a pool of `threads`; the first failure is raised."""
-    items = list(items)
-    if threads < 2 or len(items) < 2:
-        return [fn(item) for item in items]
     return Begun(fn, items, threads).results()
 
 
 class Begun:
-    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on."""
+    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on; one thread would only
+    take turns with it, so then they are done when they are asked for."""
 
     def __init__(self, fn, items, threads):
-        self._all = [_pool("works", threads).submit(fn, item) for item in items]
+        self._fn, self._items = fn, list(items)
+        several = threads > 1 and len(self._items) > 1
+        self._all = [_pool("works", threads).submit(fn, item) for item in self._items] if several else []
 
     def results(self):
         """Those of all, in order; raises the first failure, and nothing is under way any more then."""
         try:
-            return [one.result() for one in self._all]
+            return [one.result() for one in self._all] or [self._fn(item) for item in self._items]
         except BaseException:
             self.stop()
             raise

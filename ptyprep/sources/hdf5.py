@@ -411,8 +411,17 @@ class Hdf5Stack(InBlocks):
 
     def road(self):
         """How frames are read, and why: a few words for a plan."""
+        stored = self._first_stored()
+        return "nothing to read" if stored is None else stored.road()
+
+    def is_open_while_read(self):
+        """Whether HDF5 has files open while frames are read, so that nobody else may open them in another way."""
+        stored = self._first_stored()
+        return stored is not None and not stored.is_let_go
+
+    def _first_stored(self):
         piece = next((p for p in self.pieces if not p.missing), None)
-        return "nothing to read" if piece is None else _Opened(self.dtype, {})(piece).road()
+        return None if piece is None else _Opened(self.dtype, {})(piece)
 
 
 class _Opened:
@@ -456,6 +465,7 @@ class _Opened:
         """Where a dataset's chunks lie is looked up once for all its pieces, and again where the file has changed."""
         stored = Stored(dataset)
         if stored.handle is None or stored.chunks is None or stored.plain:
+            stored.let_go()
             return stored
         state, key = os.fstat(stored.handle), (piece.path, piece.key)
         version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
@@ -468,6 +478,7 @@ class _Opened:
                 self._kept[key] = known
         self._places[key] = known
         stored.places = known[1]
+        stored.let_go()
         return stored
 
 

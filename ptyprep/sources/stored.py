@@ -5,6 +5,7 @@ Anything else goes through h5py. What was never written is an error, and never z
 """
 import os
 import threading
+import weakref
 from functools import cached_property
 from itertools import product
 
@@ -40,6 +41,18 @@ class Stored:
         """Where its chunks lie."""
         return codec.Places(self.dataset)
 
+    def let_go(self):
+        """Close the dataset where only its file's bytes are needed any more, after its `places` were looked up: HDF5
+        refuses to open a file that it has open already in another way. A descriptor of our own is in nobody's way."""
+        if self.handle is not None and not self.plain:
+            self.handle = os.dup(self.handle)
+            weakref.finalize(self, os.close, self.handle)
+            self.dataset = None
+
+    @property
+    def is_let_go(self):
+        return self.dataset is None
+
     def road(self):
         """How it is read, and why: a few words."""
         names = " after ".join(NAMES[code] for code in reversed(self.filters or ()))
@@ -72,8 +85,9 @@ class Stored:
             else:
                 self._decode(frames, rows, cols, out, numbers)
         except (OSError, RuntimeError, ValueError) as err:
+            hint = filter_hint(self.dataset) if self.plain else None
             raise SourceError(f"{self.where}, frames {numbers[0]} to {numbers[-1]} of the scan cannot be read: "
-                              f"{filter_hint(self.dataset) or reason(err)}") from err
+                              f"{hint or reason(err)}") from err
 
     def read_all(self):
         """All numbers of a chunked dataset, of any rank. Raises codec.DamagedChunk; all of it has to be written."""

@@ -1,0 +1,163 @@
+"""While one batch is looked at, the next is prepared; nobody notices but by the time."""
+import os
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from ptyprep import Par, PtyScan
+from ptyprep.correct import Corrections
+from ptyprep.errors import SourceError
+from ptyprep.sources import open_frames
+from ptyprep.sources.array import ArrayFrames
+
+FRAMES = np.random.default_rng(5).poisson(7, (20, 24, 30)).astype("u2")
+WAYS = {"bslz4": dict(hdf5plugin.Bitshuffle(cname="lz4"), chunks=(1, 24, 30)), "contiguous": {},
+        "gzip": {"compression": "gzip", "chunks": (1, 24, 30)}, "lzf": {"compression": "lzf", "chunks": (1, 24, 30)},
+        "one chunk": {"compression": "gzip", "chunks": (20, 24, 30)}}
+
+
+class Told(ArrayFrames):
+    """Frames that any thread may read; says which were."""
+
+    def __init__(self, frames, fails=()):
+        super().__init__(frames)
+        self.fails, self.were_read, self.open = fails, set(), 0
+
+    @contextmanager
+    def reader(self, window=None):
+        self.open += 1
+        yield partial(self._fill, window)
+        self.open -= 1
+
+    def blocks(self, indices):
+        return [slice(start, start + 2) for start in range(0, len(indices), 2)]
+
+    def read(self, indices, window=None):
+        raise AssertionError("not a few at a time")
+
+    def _fill(self, window, indices, out):
+        if set(self.fails) & set(indices):
+            raise SourceError(f"frame {min(set(self.fails) & set(indices))} is burnt")
+        out[...] = super().read(indices, window)
+        self.were_read |= set(indices)
+
+
+class Scan(PtyScan):
+    energy, distance, psize, center, threads = Par(7.0), Par(2.0), Par(75e-6), Par("fftshift"), Par(2)
+
+    def load_positions(self):
+        return np.zeros((20, 2))
+
+
+def scan_of(source, **more):
+    class Of(Scan):
+        def open(self):
+            return source
+
+        def load_corrections(self):
+            return more.get("corrections")
+    return Of({name: value for name, value in more.items() if name != "corrections"}).initialize()
+
+
+def soon(condition):
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.mark.parametrize("threads, ahead", [(1, False), (2, True)])
+def test_the_next_batch_is_prepared_while_one_is_looked_at(threads, ahead):
+    source, given = Told(FRAMES), 0
+    for batch in scan_of(source, threads=threads).batches(4):
+        given += 4
+        assert np.array_equal(batch.data, FRAMES[given - 4:given])
+        assert batch.index.tolist() == [*range(given - 4, given)]
+        coming = min(given + 4 * ahead, 20)
+        assert soon(lambda: source.were_read == set(range(coming)))     # noqa: B023
+        time.sleep(0.02)
+        assert source.were_read == set(range(coming))               # and none beyond
+    assert given == 20 and source.open == 0
+
+
+def test_auto_reads_only_what_it_gives():
+    source = Told(FRAMES)
+    scan = scan_of(source)
+    assert len(scan.auto(4)["iterable"]) == 4 and source.were_read == {0, 1, 2, 3} and source.open == 0
+
+
+def test_a_failure_comes_where_the_frame_would():
+    source, given = Told(FRAMES, fails=[9]), []
+    with pytest.raises(SourceError, match="frame 9 is burnt"):
+        for batch in scan_of(source).batches(4):
+            given += batch.index.tolist()
+    assert given == [*range(8)] and source.open == 0
+
+
+def test_who_has_had_enough_leaves_nothing_open():
+    source = Told(FRAMES)
+    batches = scan_of(source).batches(4)
+    next(batches)
+    batches.close()
+    there = len(source.were_read)
+    time.sleep(0.05)
+    assert source.open == 0 and len(source.were_read) == there <= 8
+
+
+def raw_files_open(folder):
+    return [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if path.startswith(str(folder))]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_others_may_open_the_raw_files_meanwhile(tmp_path, way, mask):
+    """Which HDF5 refuses for a file that it has open in another way, in the same process."""
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file.create_dataset("data", data=FRAMES, **WAYS[way])
+        file.create_dataset("mask", data=FRAMES > 3, chunks=(1, 24, 30), compression="lzf")
+    corrections = Corrections(mask=open_frames(tmp_path / "raw.h5", "mask")) if mask else None
+    scan = scan_of(open_frames(tmp_path / "raw.h5", "data"), corrections=corrections)
+    seen = 0
+    for batch in scan.batches(3):
+        for _ in range(10):             # what reads ahead has it open again and again
+            with h5py.File(tmp_path / "raw.h5") as file:
+                assert np.array_equal(batch.data, file["data"][seen:seen + 3])
+            time.sleep(0.002)
+        assert np.array_equal(batch.weight, FRAMES[seen:seen + 3] > 3 if mask else np.ones(batch.data.shape, bool))
+        seen += len(batch)
+    assert seen == 20 and raw_files_open(tmp_path) == []
+
+
+def test_descriptors_are_given_back(tmp_path):
+    """Of more files than are open at a time, and where somebody stops in the middle."""
+    with h5py.File(tmp_path / "joined.h5", "w") as joined:
+        layout = h5py.VirtualLayout((40, 24, 30), "u2")
+        for i in range(40):
+            with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+                file.create_dataset("data", data=FRAMES[i % 20:i % 20 + 1], **WAYS["bslz4"])
+            layout[i] = h5py.VirtualSource(f"{i}.h5", "data", (1, 24, 30))[0]
+        joined.create_virtual_dataset("data", layout)
+
+    class Joined(Scan):
+        def open(self):
+            return open_frames(tmp_path / "joined.h5", "data")
+
+        def load_positions(self):
+            return np.zeros((40, 2))
+    most = 0
+    for batch in Joined().initialize().batches(8):
+        most = max(most, len(raw_files_open(tmp_path)))
+        assert np.array_equal(batch.data, FRAMES[batch.frame % 20])
+    assert 8 <= most <= 34 and raw_files_open(tmp_path) == []
+    threads = {thread.name for thread in threading.enumerate()}
+    batches = Joined().initialize().batches(8)
+    next(batches)
+    batches.close()
+    assert raw_files_open(tmp_path) == [] and {thread.name for thread in threading.enumerate()} == threads
