@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ptyprep import compiled
 from ptyprep.errors import FrameError
 from ptyprep.masks import OUTSIDE
 
@@ -224,6 +225,10 @@ class FramePlan:
             frames = frames[..., ::-1]
         if out is None:
             out = np.empty(frames.shape, frames.dtype)
+        if self.transpose and compiled.core is not None and frames.ndim == out.ndim == 3 and frames.dtype == out.dtype \
+                and abs(frames.strides[1]) == frames.itemsize == out.strides[2] and frames.itemsize in compiled.SIZES:
+            compiled.core.transposed(frames, out)
+            return out
         # columns of one cache line at a time: a transposed frame would fetch each of its lines many times
         step = max(LINE // frames.itemsize, 1) if self.transpose else max(frames.shape[-1], 1)
         for start in range(0, frames.shape[-1], step):

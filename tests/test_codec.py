@@ -361,6 +361,9 @@ FUZZ = textwrap.dedent("""
         usable, good, lost = np.ones((h, w), "u1"), np.empty((1, h, w), "u1"), np.zeros((h, w), "u1")
         _core.judge(frame[None], 1000, usable, lost.copy(), good, lost)
         assert np.array_equal(good[0], frame <= 1000) and np.array_equal(lost, frame > 1000)
+        turned, flip = np.empty((1, w, h), frame.dtype), random.choice([1, -1], 2)
+        _core.transposed(frame.T[None, ::flip[0], ::flip[1]], turned)
+        assert np.array_equal(turned[0], frame.T[::flip[0], ::flip[1]])
         for change in range(6):
             chunk = bytearray(packed)
             for at in random.integers(0, len(chunk), random.integers(0, 5)) if change else ():

@@ -20,6 +20,14 @@
 typedef uint8_t octets __attribute__((vector_size(16)));
 typedef uint64_t longs __attribute__((vector_size(16)));
 
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (octets){__VA_ARGS__})
+#endif
+
 static uint32_t get32(const uint8_t *p) { uint32_t x; memcpy(&x, p, 4); return x; }
 static uint64_t get64(const uint8_t *p) { uint64_t x; memcpy(&x, p, 8); return x; }
 static uint32_t big32(const uint8_t *p) { return __builtin_bswap32(get32(p)); }

@@ -8,6 +8,7 @@
 #include "counts.h"
 #include "deflate.h"
 #include "shuffle.h"
+#include "transpose.h"
 
 typedef struct { int64_t offset, size, skipped; } Place;
 
@@ -136,8 +137,8 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
 
 PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost)\n--\n\n"
              "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w).\n"
-             "Where one is above that is not known to be: set in lost (h, w). usable, known : (h, w); all of them bytes, 0 or 1\n\n"
-             "Returns (n bytes, 0 where the mask of a frame is that of the frame before; whether any was set in lost).");
+             "Where one is above it, and not known to be: set in lost (h, w). Masks are bytes, 0 or 1, of frames or (h, w).\n\n"
+             "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether lost was changed).");
 
 static PyObject *judge(PyObject *self, PyObject *args)
 {
@@ -145,7 +146,8 @@ static PyObject *judge(PyObject *self, PyObject *args)
     static const int axes[ALL] = {3, 2, 2, 3, 2}, flags[ALL] = {0, 0, 0, PyBUF_WRITABLE, PyBUF_WRITABLE};
     PyObject *given[ALL], *differ = NULL, *result = NULL;
     unsigned long long limit;
-    if (!PyArg_ParseTuple(args, "OKOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD], &given[LOST]))
+    if (!PyArg_ParseTuple(args, "OKOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD],
+                          &given[LOST]))
         return NULL;
     Py_buffer views[ALL];
     int got = 0;
@@ -155,7 +157,8 @@ static PyObject *judge(PyObject *self, PyObject *args)
         const Py_ssize_t *shape = views[FRAMES].shape, size = views[FRAMES].itemsize, h = shape[1], w = shape[2];
         int fits = is_usual(size) && views[GOOD].shape[0] == shape[0];
         for (int i = USABLE; i < ALL; i++)
-            fits = fits && views[i].itemsize == 1 && views[i].shape[axes[i] - 2] == h && views[i].shape[axes[i] - 1] == w;
+            fits = fits && views[i].itemsize == 1 && views[i].shape[axes[i] - 2] == h
+                && views[i].shape[axes[i] - 1] == w;
         if (!fits)
             PyErr_SetString(PyExc_ValueError, "masks and frames of different sizes");
         else if ((differ = PyBytes_FromStringAndSize(NULL, shape[0]))) {
@@ -183,6 +186,47 @@ static PyObject *judge(PyObject *self, PyObject *args)
         PyBuffer_Release(&views[--got]);
     Py_XDECREF(differ);
     return result;
+}
+
+PyDoc_STRVAR(transpose_doc, "transposed(frames, out)\n--\n\n"
+             "Frames (n, h, w) whose rows, up or down, lie one number after the other, into out, whose columns do.");
+
+static PyObject *transposed(PyObject *self, PyObject *args)
+{
+    Py_buffer in, view;
+    PyObject *frames, *out;
+    int fits = 0;
+    if (!PyArg_ParseTuple(args, "OO", &frames, &out) || PyObject_GetBuffer(frames, &in, PyBUF_STRIDED))
+        return NULL;
+    if (rows_of(out, &view, 3, PyBUF_WRITABLE)) {
+        PyBuffer_Release(&in);
+        return NULL;
+    }
+    Py_ssize_t size = view.itemsize, h = view.shape[1], w = view.shape[2];
+    fits = in.ndim == 3 && in.itemsize == size && is_usual(size) && in.shape[0] == view.shape[0] && in.shape[1] == h
+        && in.shape[2] == w && (h < 2 || in.strides[1] == size || in.strides[1] == -size);
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < view.shape[0]; i++) {
+            const uint8_t *from = (uint8_t *)in.buf + i * in.strides[0];
+            uint8_t *to = (uint8_t *)view.buf + i * view.strides[0];
+            Py_ssize_t step = view.strides[1];
+            if (in.strides[1] < 0) {            /* the last row lies first */
+                from -= (h - 1) * size;
+                to += (h - 1) * step;
+                step = -step;
+            }
+            BY_SIZE(transpose, size, from, in.strides[2], to, step, h, w)
+        }
+        Py_END_ALLOW_THREADS
+    }
+    else
+        PyErr_SetString(PyExc_ValueError, "expected arrays of one shape, and rows of the first without gaps");
+    PyBuffer_Release(&in);
+    PyBuffer_Release(&view);
+    if (!fits)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(unshuffle_doc, "unshuffle(octets, itemsize, rows, row_bytes, first, left, out)\n--\n\n"
@@ -296,6 +340,7 @@ static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, decode_doc},
     {"read", read_chunks, METH_VARARGS, read_doc},
     {"judge", judge, METH_VARARGS, judge_doc},
+    {"transposed", transposed, METH_VARARGS, transpose_doc},
     {"unshuffle", unshuffle, METH_VARARGS, unshuffle_doc},
     {"bitshuffle_lz4", bitshuffle_lz4, METH_VARARGS, bitshuffle_lz4_doc},
     {"shuffle_deflate", shuffle_deflate, METH_VARARGS, shuffle_deflate_doc},

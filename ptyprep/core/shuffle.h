@@ -8,12 +8,6 @@
 
 #define GROUP 128               /* numbers that are shuffled together */
 
-#if defined(__clang__) || __GNUC__ >= 12
-#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define PICK(a, b, ...) __builtin_shuffle(a, b, (octets){__VA_ARGS__})
-#endif
-
 static octets zip_low(octets a, octets b)
 {
     return PICK(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -33,8 +27,6 @@ static octets odd(octets a, octets b)
 {
     return PICK(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* 2 n vectors, n <= 4: the bytes of the first half between those of the other, and back */
 INLINE void zip(octets *x, int n)

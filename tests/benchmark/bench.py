@@ -10,7 +10,7 @@ one from minute to minute; ratios within one run count.
 PtyPy is measured where PTYPREP_PTYPY_PYTHON names an interpreter that has it (`append`, 100 frames in a chunk).
 
 The limit: processors / (CPU time per frame of reading a chunk, decoding the region and, to convert, compressing it,
-each measured alone on one core, between the runs).
+each measured alone on one core, between the runs, in memory that was used before).
 """
 import argparse
 import json
@@ -118,7 +118,7 @@ with h5py.File(pars["file"]) as file:
     data = file["entry/data/data_000001"]
     high, wide = data.shape[1:]
     stored = Stored(data)
-    out = np.zeros((n, h, w), data.dtype)
+    out = np.ones((n, h, w), data.dtype)        # memory that was used before, as that of batches is
     for i in range(n):
         offset, size, _ = stored.places.of((i, 0, 0))
         chunk = timed("read", stored._bytes, offset, size)
