@@ -5,7 +5,7 @@ The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,9 +160,9 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._begun = None                      # (range of scan points, their `share.begin`) beyond those
+        self._begun = []                        # (range of scan points, their `share.begin`), two at most
         self._reader = None, None               # the source's, and how it is closed, while frames are read
-        self._goes_ahead = None                 # whether `_begun` is more than None, once that was asked
+        self._goes_ahead = None                 # whether a second one is begun, once that was asked
         self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
         self.growing = self.save_mode = None
@@ -311,15 +311,16 @@ class PtyScan(Tree):
             raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
             while True:
-                span, begun = self._begun or self._begin(frames, keep)
-                self._begun = None
+                span = self._begun[0][0] if self._begun else self._begin(frames, keep)
                 if isinstance(span, Signal):
                     break
+                begun = self._begun[0][1]
                 if ahead and begun is not None and self._can_go_ahead(keep):
-                    following = self._begin(frames, keep)
-                    self._begun = None if following[1] is None else following
+                    with suppress(Exception):       # it comes again when it is its turn
+                        self._begin(frames, keep, ahead=True)
                 batch = self._batch(span, begun, keep)
-                if self._begun is None:
+                del self._begun[0]
+                if not self._begun:
                     self._stop_reading()
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
@@ -371,9 +372,10 @@ class PtyScan(Tree):
             raise
 
     def _abandon(self):
-        if self._begun is not None:
-            self._begun[1].stop()
-            self._begun = None
+        for _, begun in self._begun:
+            if begun is not None:
+                begun.stop()
+        self._begun.clear()
         self._stop_reading()
         if self.sink is not None:
             self.sink.abandon()
@@ -731,8 +733,11 @@ class PtyScan(Tree):
 
     # --- preparing --------------------------------------------------------------------------------
 
-    def _next(self, frames):
-        """The next range of scan points (in output order), WAIT or EOS; the same on every rank."""
+    def _next(self, frames, whole=False):
+        """The next range of scan points (in output order), WAIT or EOS; the same on every rank.
+
+        whole : no fewer than `frames`, but at the end
+        """
         count, start = self.selection.count, self._taken
         if self._ended or count is not None and start >= count:
             return EOS
@@ -747,7 +752,7 @@ class PtyScan(Tree):
                 return EOS
         ready = min(self.selection.reached(raw.start + there, start), stop - start)
         last = bool(end) or count is not None and start + ready >= count
-        enough = frames if self.sink is not None else min(frames, self.p.min_frames)
+        enough = frames if whole or self.sink is not None else min(frames, self.p.min_frames)
         if ready <= 0:
             self._ended = bool(end)
             return EOS if end else WAIT
@@ -765,24 +770,36 @@ class PtyScan(Tree):
             self._unsaved += new
             self.selection = self.selection.without(never)
 
-    def _begin(self, frames, keep):
-        """The next range of scan points, or a signal; and this rank's share of it, begun, if no hook is between."""
-        span = self._next(frames)
+    def _begin(self, frames, keep, *, ahead=False):
+        """The next range of scan points, or a signal. This rank's share of it is under way then, if no hook is between.
+
+        ahead : only if all of them are there, lest live frames come in small batches
+        """
+        span, begun = self._next(frames, ahead), None
         if isinstance(span, Signal):
-            return span, None
-        self._taken, points = span.stop, self._points(span)
-        if not self.streams or self.p.load_parallel in (None, "common"):
-            return span, None
-        with self.comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
-            return span, share.begin(self, self._start_reading(), points, keep=keep)
+            return span
+        if self.streams and self.p.load_parallel not in (None, "common"):
+            try:
+                with self.comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
+                    begun = share.begin(self, self._start_reading(), self._points(span), keep=keep)
+            except BaseException:
+                if begun is not None:       # another rank could not
+                    begun.stop()
+                raise
+        self._taken = span.stop
+        self._begun.append((span, begun))
+        return span
 
     def _can_go_ahead(self, keep):
-        """Whether the next batch is begun before this one is given away. One thread would only take turns with MPI; and
-        whoever looks at frames may open the same files, which HDF5 refuses while it has them open itself."""
+        """Whether the next batch is begun before this one is given away; the same on every rank. One thread would only
+        take turns with MPI; and whoever looks at frames may open the same files, which HDF5 refuses while it has them
+        open itself."""
         if self._goes_ahead is None:
-            opens = (self.corrections is not None and self.corrections.reads
-                     or hasattr(self.source, "is_open_while_read") and self.source.is_open_while_read())
-            self._goes_ahead = self.threads > 1 and not (keep and opens)
+            with self.comm.together("looking how frames are read"):
+                opens = (self.corrections is not None and self.corrections.reads
+                         or hasattr(self.source, "is_open_while_read") and self.source.is_open_while_read())
+                mine = self.threads > 1 and not (keep and opens)
+            self._goes_ahead = all(self.comm.each(mine))
         return self._goes_ahead
 
     def _start_reading(self):

@@ -2,7 +2,7 @@
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ptyprep.correct import Corrections
 from ptyprep.errors import SourceError
 from ptyprep.sources import open_frames
 from ptyprep.sources.array import ArrayFrames
+from ptyprep.testing import run_on_ranks
 
 FRAMES = np.random.default_rng(5).poisson(7, (20, 24, 30)).astype("u2")
 WAYS = {"bslz4": dict(hdf5plugin.Bitshuffle(cname="lz4"), chunks=(1, 24, 30)), "contiguous": {},
@@ -109,6 +110,77 @@ def test_who_has_had_enough_leaves_nothing_open():
     there = len(source.were_read)
     time.sleep(0.05)
     assert source.open == 0 and len(source.were_read) == there <= 8
+
+
+@pytest.mark.parametrize("fails, given", [(1, 20), (2, 4)])
+def test_what_fails_when_it_is_asked_early_takes_nothing_from_what_comes_first(fails, given):
+    asked, got = [], []
+
+    class Stuttering(Scan):
+        def open(self):
+            return Told(FRAMES)
+
+        def check(self, frames, start):
+            asked.append(start)
+            if start == 4 and asked.count(4) <= fails:
+                raise OSError(5, "Input/output error")
+            return super().check(frames, start)
+
+    with pytest.raises(OSError, match="Input/output error") if given < 20 else nullcontext():
+        for batch in Stuttering().initialize().batches(4):
+            got += batch.index.tolist()
+    assert got == [*range(given)] and asked.count(4) == 2
+
+
+def test_live_frames_are_not_taken_one_by_one_because_somebody_looked_early():
+    there = 5
+
+    class Live(Scan):
+        def open(self):
+            return Told(FRAMES)
+
+        def check(self, frames, start):
+            return min(there - start, frames), there == 20
+    sizes = []
+    for batch in Live().initialize().batches(4, pause=0):
+        sizes.append(len(batch))
+        there = min(there + 4, 20)      # they come while the user looks
+    assert sizes == [4] * 5
+
+
+def test_frames_of_a_file_that_is_gone_are_dropped_as_ever(tmp_path):
+    with h5py.File(tmp_path / "joined.h5", "w") as joined:
+        layout = h5py.VirtualLayout((20, 24, 30), "u2")
+        for i in range(2):
+            with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+                file.create_dataset("data", data=FRAMES[10 * i:10 * i + 10], **WAYS["bslz4"])
+            layout[10 * i:10 * i + 10] = h5py.VirtualSource(f"{i}.h5", "data", (10, 24, 30))
+        joined.create_virtual_dataset("data", layout)
+    source = open_frames(tmp_path / "joined.h5", "data")
+    (tmp_path / "0.h5").write_bytes(b"no more")
+    scan = scan_of(source, bad_frames="drop")
+    assert np.concatenate([batch.data for batch in scan.batches(4)]).tolist() == FRAMES[10:].tolist()
+    assert [frame for frame, _ in scan.bad] == [*range(10)]
+
+
+@pytest.mark.mpi
+def test_ranks_with_unequal_threads_go_the_same_way(tmp_path):
+    (tmp_path / "scan.py").write_text("""
+import numpy as np
+from mpi4py import MPI
+from test_ahead import FRAMES, Scan, Told
+
+class Unequal(Scan):
+    def open(self):
+        return Told(FRAMES)
+
+scan = Unequal(threads=1 + MPI.COMM_WORLD.rank, load_parallel="data").initialize()
+for batch in scan.batches(6):
+    assert np.array_equal(batch.data, FRAMES[batch.frame])
+print(scan.frames_done)
+""")
+    job = run_on_ranks(3, tmp_path / "scan.py", timeout=60, env={"PYTHONPATH": str(Path(__file__).parent)})
+    assert job.returncode == 0 and job.stdout.split() == ["20"] * 3, job.stderr
 
 
 def raw_files_open(folder):

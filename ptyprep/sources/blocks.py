@@ -5,9 +5,16 @@ from ptyprep.buffers import empty
 from ptyprep.threads import in_threads
 
 
+BLOCK = 8           # frames that a thread reads together, at most: they stay in the processor's cache
+
+
 class InBlocks:
     """A source whose `read` follows from its `reader` and `blocks`; see `FrameSource`."""
     threads = 1
+
+    def block(self, n):
+        """How many of `n` frames are read together: so few that each thread has something to do."""
+        return min(max(n // (2 * self.threads), 1), BLOCK)
 
     def read(self, indices, window=None):
         """Frames by number; see `FrameSource.read`. Raises what `reader` says."""

@@ -7,7 +7,7 @@ before it is needed, and neither a virtual dataset nor a chunk that was never wr
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from ptyprep.masks import DETECTOR, GAP
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
-BLOCK = 8                   # frames that a thread reads together: they stay in the processor's cache
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
 OPEN = 32                   # files that are open at a time
 SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
@@ -367,9 +366,9 @@ class Hdf5Stack(InBlocks):
                 where, frames = piece.places(indices)
                 chunk[where] = number + len(self.pieces) * (frames // piece.depth)
             breaks[1:] = np.diff(chunk) != 0
-        starts = []
+        starts, block = [], self.block(len(indices))
         for start in np.flatnonzero(breaks).tolist():
-            if not starts or start - starts[-1] >= BLOCK:
+            if not starts or start - starts[-1] >= block:
                 starts.append(start)
         return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(indices)])]
 
@@ -411,17 +410,19 @@ class Hdf5Stack(InBlocks):
 
     def road(self):
         """How frames are read, and why: a few words for a plan."""
-        stored = self._first_stored()
-        return "nothing to read" if stored is None else stored.road()
+        piece = next((p for p in self.pieces if not p.missing), None)
+        return "nothing to read" if piece is None else self._opened(piece).road()
 
     def is_open_while_read(self):
         """Whether HDF5 has files open while frames are read, so that nobody else may open them in another way."""
-        stored = self._first_stored()
-        return stored is not None and not stored.is_let_go
+        for piece in self.pieces:
+            with suppress(SourceError):
+                if not piece.missing:
+                    return not self._opened(piece).is_let_go
+        return False
 
-    def _first_stored(self):
-        piece = next((p for p in self.pieces if not p.missing), None)
-        return None if piece is None else _Opened(self.dtype, {})(piece)
+    def _opened(self, piece):
+        return _Opened(self.dtype, {})(piece)
 
 
 class _Opened:

@@ -12,7 +12,6 @@ from ptyprep.units import photon_energy
 
 SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe")
 GAPS = 10                       # times as many numbers as files: they are no count
-BLOCK = 8                       # images that a thread reads together
 NUMBER = r"([-+\d.eE]+)"
 
 
@@ -91,7 +90,8 @@ class ImageFiles(InBlocks):
         yield partial(self._fill, window)
 
     def blocks(self, indices):
-        return [slice(start, min(start + BLOCK, len(indices))) for start in range(0, len(indices), BLOCK)]
+        n, block = len(indices), self.block(len(indices))
+        return [slice(start, min(start + block, n)) for start in range(0, n, block)]
 
     def _fill(self, window, indices, out):
         for place, index in enumerate(indices):
