@@ -4,7 +4,6 @@ import numpy as np
 from ptyprep.buffers import empty
 from ptyprep.threads import in_threads
 
-
 BLOCK = 8           # frames that a thread reads together, at most: they stay in the processor's cache
 
 
