@@ -36,7 +36,9 @@ def believable(frames, saturation=None, out=None):
 def _largest(dtype, saturation):
     """The largest believable count among integers of a kind."""
     largest = int(np.iinfo(dtype).max) - 1
-    return largest if saturation is None or saturation >= largest else math.floor(saturation)
+    if saturation is None or saturation >= largest:
+        return largest
+    return -1 if math.isnan(saturation) else math.floor(saturation)
 
 
 def judge(frames, usable, known, saturation=None, out=None):

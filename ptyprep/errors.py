@@ -30,4 +30,8 @@ class RecipeError(PtyprepError, TypeError):
 
 
 class PeerError(PtyprepError, RuntimeError):
-    """Another rank failed; the message names the rank and its reason."""
+    """Another rank failed; the message names the rank and its reason.
+
+    fatal : whether that rank ends, by Ctrl-C or `sys.exit`, and answers nobody any more
+    """
+    fatal = False

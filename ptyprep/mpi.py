@@ -112,7 +112,7 @@ class World:
         if failure is not None:
             raise failure
         if told:
-            raise PeerError(told)
+            raise _failed([told])
         packed = self._bcast(packed)
         with self.together("taking a value from rank 0"):
             return value if self.is_root else pickle.loads(packed)      # noqa: S301  from our own rank 0
@@ -128,7 +128,7 @@ class World:
         if failure is not None:
             raise failure
         if told:
-            raise PeerError(f"{what}: " + "; ".join(told))
+            raise _failed(told, f"{what}: ")
 
     def share(self, span):
         return share(span, self.rank, self.size)
@@ -210,4 +210,12 @@ class World:
 
 
 def _say(rank, err):
-    return f"rank {rank}: {type(err).__name__}: {err}"
+    """(what a rank tells the others of its failure, whether it ends)."""
+    return f"rank {rank}: {type(err).__name__}: {err}", not isinstance(err, Exception)
+
+
+def _failed(told, what=""):
+    """The PeerError for what some ranks told."""
+    err = PeerError(what + "; ".join(text for text, _ in told))
+    err.fatal = any(ends for _, ends in told)
+    return err

@@ -5,7 +5,7 @@ The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ptyprep import faces, provenance, sample, share
 from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.correct import photon_energy_of_electrons
-from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
+from ptyprep.errors import FrameError, ParameterError, PeerError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
 from ptyprep.masks import DEAD, DETECTOR, HOT, NON_FINITE, OVERFLOW, USER, as_text, from_text
@@ -31,7 +31,8 @@ from ptyprep.threads import fair_share, processors
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how many frames
-BATCH_BYTES = 32 << 20      # the same where no file is written: three batches are in memory at once
+BATCH_BYTES = 32 << 20      # the same where no file is written, for three batches are in memory at once;
+BATCH_FRAMES = 16           # but so many frames, if they fit into a chunk: else threads have nothing to do
 PAUSE = 0.1                 # seconds between two looks for frames
 FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
@@ -86,8 +87,8 @@ class PtyScan(Tree):
     num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
     frames: str | None = Par(None, doc="Which scan points: first:last:step, counted from 0, last excluded.")
     frames_per_chunk: int | None = Par(None, unit="frames", gt=0,
-                                       doc="Frames in a chunk of the file. None: as many as make 128 MiB (32 MiB where "
-                                           "no file is written), at most 100.")
+                                       doc="Frames in a chunk of the file. None: as many as make 128 MiB, at most 100, "
+                                           "and fewer where no file is written.")
     min_frames: int = Par(1, unit="frames", ge=1, level=2,
                           doc="Wait for at least so many frames in all, unless the scan ends.")
     max_frames: int = Par(10_000, unit="frames", gt=0, level=2,
@@ -162,7 +163,7 @@ class PtyScan(Tree):
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
         self._begun = []                        # (range of scan points, their `share.begin`), two at most
         self._reader = None, None               # the source's, and how it is closed, while frames are read
-        self._goes_ahead = None                 # whether a second one is begun, once that was asked
+        self._goes_ahead = {}                   # whether a second one is begun, where that was asked
         self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
         self.growing = self.save_mode = None
@@ -316,12 +317,9 @@ class PtyScan(Tree):
                     break
                 begun = self._begun[0][1]
                 if ahead and begun is not None and self._can_go_ahead(keep):
-                    with suppress(Exception):       # it comes again when it is its turn
-                        self._begin(frames, keep, ahead=True)
+                    self._begin_another(frames, keep)
                 batch = self._batch(span, begun, keep)
                 del self._begun[0]
-                if not self._begun:
-                    self._stop_reading()
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
                 if self.sink is not None:
@@ -372,13 +370,18 @@ class PtyScan(Tree):
             raise
 
     def _abandon(self):
-        for _, begun in self._begun:
-            if begun is not None:
-                begun.stop()
-        self._begun.clear()
-        self._stop_reading()
-        if self.sink is not None:
-            self.sink.abandon()
+        """Leave what is under way; whoever asks again gets it again."""
+        try:
+            if self._begun:
+                self._taken, self._ended = self._begun[0][0].start, False
+            for _, begun in self._begun:
+                if begun is not None:
+                    begun.stop()
+            self._stop_reading()
+        finally:
+            self._begun.clear()
+            if self.sink is not None:
+                self.sink.abandon()
 
     @property
     def corrects(self):
@@ -406,7 +409,10 @@ class PtyScan(Tree):
         if self.p.frames_per_chunk:
             return self.p.frames_per_chunk
         frame = int(np.prod(self.prepared_shape)) * self.counts_dtype.itemsize
-        return int(np.clip((BATCH_BYTES if self.p.dfile is None else CHUNK_BYTES) // frame, 1, 100))
+        most = CHUNK_BYTES // frame
+        if self.p.dfile is None:
+            most = min(most, max(BATCH_BYTES // frame, BATCH_FRAMES))
+        return int(np.clip(most, 1, 100))
 
     @property
     def counts_dtype(self):
@@ -617,7 +623,7 @@ class PtyScan(Tree):
         if np.shape(weight) != self.raw_shape:
             raise FrameError(f"{self.where}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
                              f"expected the same")
-        good = np.asarray(weight) > 0
+        good = np.ascontiguousarray(weight) > 0
         known = getattr(self.source, "mask", None)
         theirs = np.ones(self.raw_shape, bool) if known is None else np.asarray(known) > 0
         why = getattr(self.source, "mask_reasons", None)
@@ -745,7 +751,10 @@ class PtyScan(Tree):
         raw = self.selection.extent(range(start, stop))
         there, end = self.comm.from_root(self._ask, len(raw), raw.start)
         if end and self.selection.points is not None:
-            self._leave_out(raw.start + there)
+            never = self._never_came(raw.start + there)
+            if len(never) and whole:
+                return WAIT                     # they are told with the frames that they were among
+            self._leave_out(never, raw.start + there)
             count = self.selection.count
             stop = min(stop, count)
             if start >= count:
@@ -760,9 +769,12 @@ class PtyScan(Tree):
             return WAIT
         return range(start, start + ready)
 
-    def _leave_out(self, end):
+    def _never_came(self, end):
         """Listed scan points that never came, because the scan ended before `end`."""
-        never = self.selection.points[self._taken:][self.selection.points[self._taken:] >= end]
+        points = self.selection.points[self._taken:]
+        return points[points >= end]
+
+    def _leave_out(self, never, end):
         if len(never):
             numbers = share.numbers(self, np.unique(never)).tolist()
             new = [(number, f"the scan ended after {end} frames") for number in numbers]
@@ -790,17 +802,27 @@ class PtyScan(Tree):
         self._begun.append((span, begun))
         return span
 
+    def _begin_another(self, frames, keep):
+        """`_begin` before it is its turn; what fails now is tried again then."""
+        try:
+            self._begin(frames, keep, ahead=True)
+        except PeerError as err:
+            if err.fatal:
+                raise
+        except Exception:       # noqa: BLE001, S110
+            pass
+
     def _can_go_ahead(self, keep):
         """Whether the next batch is begun before this one is given away; the same on every rank. One thread would only
         take turns with MPI; and whoever looks at frames may open the same files, which HDF5 refuses while it has them
         open itself."""
-        if self._goes_ahead is None:
+        if keep not in self._goes_ahead:
             with self.comm.together("looking how frames are read"):
-                opens = (self.corrections is not None and self.corrections.reads
+                opens = (self.corrections is not None and getattr(self.corrections, "reads", True)
                          or hasattr(self.source, "is_open_while_read") and self.source.is_open_while_read())
                 mine = self.threads > 1 and not (keep and opens)
-            self._goes_ahead = all(self.comm.each(mine))
-        return self._goes_ahead
+            self._goes_ahead[keep] = all(self.comm.each(mine))
+        return self._goes_ahead[keep]
 
     def _start_reading(self):
         """The source's reader. Raw files stay open from one batch to the next where that is begun already."""
@@ -826,6 +848,8 @@ class PtyScan(Tree):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = begun() if begun is not None else share.prepare(self, self._points(span), dealt, keep=keep)
+            if len(self._begun) < 2:
+                self._stop_reading()
         dtype = rows.dtype.str if len(rows) else None
         lost = rows.lost & ~self.lost
         told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind, as_text(lost)))

@@ -86,6 +86,8 @@ class begin:
     def __init__(self, scan, fill, points, *, keep):
         plan, blocks = scan.plan or FramePlan.make(scan.raw_shape), scan.source.blocks(points)
         self._shape = plan.shape
+        if hasattr(fill, "ready"):
+            fill.ready(points)
         make, self._gather = _making(scan, plan, points, scan.counts_dtype, blocks, keep,
                                      lambda some, out: _read(scan, fill, points[some], out))
         self._begun = Begun(make, blocks, scan.threads)
@@ -128,7 +130,10 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
         if not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
         if not np.may_share_memory(good, good_out):
-            good_out[...] = plan.apply_weight(good[changed])[np.cumsum(changed) - 1]
+            if changed.all():
+                plan.apply_weight(good, out=good_out)
+            else:
+                good_out[...] = plan.apply_weight(good[changed])[np.cumsum(changed) - 1]
         blind = ~good_out.any(axis=(1, 2))
         if part.bad:
             blind &= ~_unread(part)

@@ -1,8 +1,11 @@
 """Threads of one rank: how many there are to be, and the pools that they live in."""
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
+
+WORKS = "works"     # name of the pool that prepares frames
 
 
 @cache
@@ -25,13 +28,21 @@ def in_threads(fn, items, threads):
 
 
 class Begun:
-    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on; one thread would only
-    take turns with it, so then they are done when they are asked for."""
+    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on.
+
+    One thread would only take turns with it, and a thread of the pool could wait for itself: then they are done when
+    they are asked for.
+    """
 
     def __init__(self, fn, items, threads):
-        self._fn, self._items = fn, list(items)
-        several = threads > 1 and len(self._items) > 1
-        self._all = [_pool("works", threads).submit(fn, item) for item in self._items] if several else []
+        self._fn, self._items, self._all = fn, list(items), []
+        of_pool = threading.current_thread().name.startswith(f"ptyprep {WORKS}")
+        try:
+            for item in self._items if threads > 1 and len(self._items) > 1 and not of_pool else ():
+                self._all.append(_pool(WORKS, threads).submit(fn, item))
+        except BaseException:
+            self.stop()
+            raise
 
     def results(self):
         """Those of all, in order; raises the first failure, and nothing is under way any more then."""

@@ -124,6 +124,7 @@ class _Amplitudes(Hdf5Stack):
                 fill(indices, frames)
                 frames = np.fft.fftshift(frames ** 2, axes=(1, 2))
                 out[...] = window.cut(np.rot90(frames, axes=(1, 2)) if self._back else frames)
+            counts.ready = fill.ready
             yield counts
 
 

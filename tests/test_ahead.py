@@ -183,6 +183,106 @@ print(scan.frames_done)
     assert job.returncode == 0 and job.stdout.split() == ["20"] * 3, job.stderr
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_who_asks_again_misses_nothing(threads):
+    scan = scan_of(Told(FRAMES), threads=threads)
+    assert [next(scan.batches(4)).frame.tolist() for _ in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert [batch.frame.tolist() for batch in scan.batches(4)] == [[12, 13, 14, 15], [16, 17, 18, 19]]
+
+
+@pytest.mark.parametrize("hooks", [False, True])
+def test_frames_that_failed_once_come_when_they_are_asked_for_again(hooks):
+    source = Told(FRAMES, fails=[5])
+
+    class Loading(Scan):
+        def open(self):
+            return source
+
+        if hooks:
+            def load(self, indices):
+                if 5 in indices and source.fails:
+                    raise SourceError("frame 5 is burnt")
+                return FRAMES[indices]
+    scan = Loading().initialize()
+    assert len(scan.auto(4)["iterable"]) == 4
+    with pytest.raises(SourceError, match="frame 5 is burnt"):
+        scan.auto(4)
+    source.fails = ()
+    assert [one["index"] for one in scan.auto(4)["iterable"]] == [4, 5, 6, 7]
+
+
+def test_a_thread_of_the_pool_does_not_wait_for_itself(tmp_path):
+    """Frames and masks that both are read in the same threads."""
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file.create_dataset("data", data=FRAMES, **WAYS["bslz4"])
+        file.create_dataset("mask", data=FRAMES > 3, **WAYS["bslz4"])
+    scan = scan_of(open_frames(tmp_path / "raw.h5", "data"),
+                   corrections=Corrections(mask=open_frames(tmp_path / "raw.h5", "mask", threads=2)))
+    made = []
+    thread = threading.Thread(target=lambda: made.extend(scan.batches(20)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert np.array_equal(made[0].weight, FRAMES > 3)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_files_that_change_while_batches_are_taken_are_looked_at_again(tmp_path, replaced):
+    path, options = tmp_path / "raw.h5", {"chunks": (1, 24, 30), "dtype": "u2", **hdf5plugin.Bitshuffle(cname="lz4")}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (20, 24, 30), **options)[:8] = FRAMES[:8]
+
+    class Coming(Scan):
+        there = 8
+
+        def open(self):
+            return open_frames(path, "data")
+
+        def check(self, frames, start):
+            return min(self.there - start, frames), self.there == 20
+    scan, seen = Coming().initialize(), 0
+    for batch in scan.batches(4, pause=0):
+        assert np.array_equal(batch.data, FRAMES[seen:seen + 4])
+        seen += 4
+        if seen == 8:
+            copy = path.with_suffix(".new" if replaced else ".h5")
+            with h5py.File(copy, "w" if replaced else "r+") as file:
+                data = file.create_dataset("data", (20, 24, 30), **options) if replaced else file["data"]
+                data[:] = FRAMES
+            copy.replace(path)
+            scan.there = 20
+    assert seen == 20
+
+
+@pytest.mark.mpi
+def test_a_rank_that_ends_while_it_reads_ahead_ends_all(tmp_path):
+    (tmp_path / "scan.py").write_text("""
+import sys
+from mpi4py import MPI
+from ptyprep import PeerError
+from test_ahead import FRAMES, Scan, Told
+
+class Ending(Scan):
+    def open(self):
+        return Told(FRAMES)
+
+    def check(self, frames, start):
+        if start == 6:
+            sys.exit("enough")
+        return super().check(frames, start)
+
+try:
+    for batch in Ending(load_parallel="data").initialize().batches(6):
+        pass
+except PeerError as err:
+    assert err.fatal
+    print("told")
+except SystemExit:
+    print("ends")
+""")
+    job = run_on_ranks(3, tmp_path / "scan.py", timeout=60, env={"PYTHONPATH": str(Path(__file__).parent)})
+    assert sorted(job.stdout.split()) == ["ends", "told", "told"], job.stderr
+
+
 def raw_files_open(folder):
     return [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if path.startswith(str(folder))]
 

@@ -72,9 +72,10 @@ static int decode_chunk(const uint8_t *chunk, size_t length, int shuffled, size_
         if (!(at = skip_block(chunk, length, at)))
             return DAMAGED;
     size_t room = MIN(block, packed) + SLACK;
-    uint8_t *decoded = malloc(2 * room), *plain = decoded + room;
+    uint8_t *decoded = malloc(2 * room), *plain;
     if (decoded == NULL)
         return NO_MEMORY;
+    plain = decoded + room;
     int damaged = 0;
     for (size_t i = low; i < high && !damaged; i++) {
         size_t begin = i * block, end = MIN(begin + block, packed), next = skip_block(chunk, length, at);

@@ -57,7 +57,9 @@ INLINE void judge_row(int size, Row row, size_t n, uint64_t limit, octets *diffe
         row.good[e] = row.usable[e] & !bad;
         row.lost[e] |= lost;
         *new |= lost;
-        if (row.before)
-            *differ |= row.good[e] ^ row.before[e];
+        if (row.before) {
+            uint8_t other = row.good[e] ^ row.before[e];
+            *differ |= other;
+        }
     }
 }

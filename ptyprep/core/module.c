@@ -27,7 +27,7 @@ static int read_chunk(int file, const Place *place, uint8_t *work, const Chunks 
 {
     size_t there = 0, used = 0, size = place->size;
     int state = DAMAGED;
-    for (size_t part = MIN(*enough, size); there < size && state == DAMAGED; part = size) {
+    for (size_t part = MIN(*enough, size); there < size && (state == DAMAGED || used == there); part = size) {
         if (read_bytes(file, work + there, part - there, place->offset + there))
             return DAMAGED;
         there = part;
@@ -297,15 +297,16 @@ static PyObject *encoded(PyObject *args, Encoding how)
         PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd frames of numbers of %zd bytes", in.len, n, itemsize);
     else {
         size_t size = in.len / n, *made = malloc(n * sizeof *made);
-        uint8_t *work = malloc(how.work(size) + n * how.bound(size)), *out = work + how.work(size);
+        uint8_t *work = malloc(how.work(size) + n * how.bound(size));
         if (!made || !work)
             PyErr_NoMemory();
         else {
             Py_BEGIN_ALLOW_THREADS
-            uint8_t *at = out;
+            uint8_t *at = work + how.work(size);
             for (Py_ssize_t i = 0; i < n; at += made[i++])
                 made[i] = how.encode((uint8_t *)in.buf + i * size, size, itemsize, at, work);
             Py_END_ALLOW_THREADS
+            uint8_t *out = work + how.work(size);
             list = PyList_New(n);
             for (Py_ssize_t i = 0; list && i < n; out += made[i++]) {
                 PyObject *chunk = PyBytes_FromStringAndSize((char *)out, made[i]);

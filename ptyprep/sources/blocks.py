@@ -13,7 +13,7 @@ class InBlocks:
 
     def block(self, n):
         """How many of `n` frames are read together: so few that each thread has something to do."""
-        return min(max(n // (2 * self.threads), 1), BLOCK)
+        return BLOCK if self.threads < 2 else min(max(n // (2 * self.threads), 1), BLOCK)
 
     def read(self, indices, window=None):
         """Frames by number; see `FrameSource.read`. Raises what `reader` says."""

@@ -9,7 +9,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -353,8 +352,8 @@ class Hdf5Stack(InBlocks):
 
         It raises SourceError naming file, dataset and frame for what is missing or damaged.
         """
-        opened, (h, w) = _Opened(self.dtype, self._places), self.shape[1:]
-        yield partial(self._fill, opened, *(window or (slice(0, h), slice(0, w))))
+        h, w = self.shape[1:]
+        yield _Reader(self, _Opened(self.dtype, self._places), window or (slice(0, h), slice(0, w)))
 
     def blocks(self, indices):
         """Slices of frame numbers that are best read together: few, and no chunk is in two of them."""
@@ -372,6 +371,11 @@ class Hdf5Stack(InBlocks):
                 starts.append(start)
         return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(indices)])]
 
+    def _near(self, indices):
+        """The pieces that some frames can be in."""
+        near = (self._first <= indices.max(initial=-1)) & (self._stop > indices.min(initial=self.shape[0]))
+        return [self.pieces[number] for number in np.flatnonzero(near)]
+
     def _fill(self, opened, rows, cols, indices, out):
         """Read rows and columns of some frames into out (n, h, w)."""
         indices = np.asarray(indices, int)
@@ -379,9 +383,7 @@ class Hdf5Stack(InBlocks):
         if self._covered is not None:
             gap = ~self._covered[rows, cols]
             out[:, gap], whole = 0, whole - int(gap.sum())
-        near = (self._first <= indices.max(initial=-1)) & (self._stop > indices.min(initial=self.shape[0]))
-        for number in np.flatnonzero(near):
-            piece = self.pieces[number]
+        for piece in self._near(indices):
             where, frames = piece.places(indices)
             ph, pw = piece.shape
             r0, r1 = max(rows.start, piece.row), min(rows.stop, piece.row + ph)
@@ -393,11 +395,10 @@ class Hdf5Stack(InBlocks):
             some = slice(where[0], where[-1] + 1)
             target = out[some, r0 - rows.start:r1 - rows.start, c0 - cols.start:c1 - cols.start]
             part = slice(r0 - piece.row, r1 - piece.row), slice(c0 - piece.col, c1 - piece.col)
-            if len(where) == some.stop - some.start:
-                opened(piece).read(frames, *part, target, indices[where])
-            else:
-                own = np.empty((len(where), *target.shape[1:]), out.dtype)
-                opened(piece).read(frames, *part, own, indices[where])
+            whole_run = len(where) == some.stop - some.start
+            own = target if whole_run else np.empty((len(where), *target.shape[1:]), out.dtype)
+            opened.read(piece, frames, *part, own, indices[where])
+            if not whole_run:
                 target[where - where[0]] = own
             filled[where] += (r1 - r0) * (c1 - c0)
         if len(indices) and filled.min() < whole:
@@ -414,7 +415,8 @@ class Hdf5Stack(InBlocks):
         return "nothing to read" if piece is None else self._opened(piece).road()
 
     def is_open_while_read(self):
-        """Whether HDF5 has files open while frames are read, so that nobody else may open them in another way."""
+        """Whether HDF5 has files open while frames are read, so that nobody else may open them in another way; told by
+        the first that can be opened."""
         for piece in self.pieces:
             with suppress(SourceError):
                 if not piece.missing:
@@ -422,7 +424,26 @@ class Hdf5Stack(InBlocks):
         return False
 
     def _opened(self, piece):
-        return _Opened(self.dtype, {})(piece)
+        return _Opened(self.dtype, self._places)(piece)
+
+
+class _Reader:
+    """Reads frames of a stack into an array: reader(indices, out). Any thread may call it."""
+
+    def __init__(self, stack, opened, window):
+        self._stack, self._opened, self._window = stack, opened, window
+
+    def __call__(self, indices, out):
+        self._stack._fill(self._opened, *self._window, indices, out)
+
+    def ready(self, indices):
+        """Open what some frames need, as many files as are open at a time, and anew what was changed meanwhile: then
+        HDF5 has none open in another thread when this one wants to. What cannot be opened is told when it is read."""
+        self._opened.look_again()
+        for piece in self._stack._near(np.asarray(indices, int))[:OPEN]:
+            with suppress(SourceError):
+                if not piece.missing:
+                    self._opened(piece)
 
 
 class _Opened:
@@ -433,10 +454,33 @@ class _Opened:
         self._dtype, self._kept, self._lock = dtype, kept, threading.Lock()
         self._stored, self._places = {}, {}
 
+    def read(self, piece, *region):
+        """`Stored.read`; once more where the file was changed since it was opened: a chunk may have come."""
+        stored = self(piece)
+        try:
+            stored.read(*region)
+        except SourceError:
+            with self._lock:
+                if self._stored.get(id(piece)) is stored and stored.version != _version_of(piece.path):
+                    del self._stored[id(piece)]
+            again = self(piece)
+            if again is stored:
+                raise
+            again.read(*region)
+
+    def look_again(self):
+        """Let go of files that were changed since they were opened."""
+        with self._lock:
+            for key, stored in [*self._stored.items()]:
+                if stored.version != _version_of(stored.path):
+                    del self._stored[key]
+
     def __call__(self, piece):
         with self._lock:
             if (stored := self._stored.get(id(piece))) is None:
+                version = _version_of(piece.path)
                 stored = self._open(piece)
+                stored.path, stored.version = piece.path, version
                 while len(self._stored) >= OPEN:
                     del self._stored[next(iter(self._stored))]
                 self._stored[id(piece)] = stored
@@ -469,7 +513,7 @@ class _Opened:
             stored.let_go()
             return stored
         state, key = os.fstat(stored.handle), (piece.path, piece.key)
-        version = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        version = _version(state)
         known = self._places.get(key) or self._kept.get(key) or (None, None)
         if known[0] != version:
             known = version, codec.Places(dataset)
@@ -481,6 +525,19 @@ class _Opened:
         stored.places = known[1]
         stored.let_go()
         return stored
+
+
+def _version(state):
+    """What changes with a file, of its `os.stat_result`."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _version_of(path):
+    """The same of the file that has this name now, None where there is none."""
+    try:
+        return _version(os.stat(path))
+    except OSError:
+        return None
 
 
 def pieces_of(dataset, start=0):
