@@ -161,8 +161,8 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
         self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._begun = []                        # (range of scan points, their `share.begin`), two at most
-        self._reader = None, None               # the source's, and how it is closed, while frames are read
+        self._spans_begun = []                  # (range of scan points, their `share.begin`), two at most
+        self._raw_reader = None, None           # the source's, and how it is closed, while frames are read
         self._goes_ahead = {}                   # whether a second one is begun, where that was asked
         self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
         self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
@@ -312,14 +312,14 @@ class PtyScan(Tree):
             raise ParameterError(f"auto({frames}): ask for one frame at least")
         try:
             while True:
-                span = self._begun[0][0] if self._begun else self._begin(frames, keep)
+                span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
                 if isinstance(span, Signal):
                     break
-                begun = self._begun[0][1]
+                begun = self._spans_begun[0][1]
                 if ahead and begun is not None and self._can_go_ahead(keep):
                     self._begin_another(frames, keep)
                 batch = self._batch(span, begun, keep)
-                del self._begun[0]
+                del self._spans_begun[0]
                 if not len(batch.chunk_index):
                     continue                    # none of its frames can be read
                 if self.sink is not None:
@@ -335,8 +335,8 @@ class PtyScan(Tree):
             raise
 
     def batches(self, frames=None, pause=PAUSE):
-        """Batches until the end of the scan, waiting where none are there yet. Each is written while the next is
-        prepared: what `auto` has given is in the file, of batches all but the last.
+        """Batches until the end of the scan, waiting where none are there yet. The next is prepared while one is looked
+        at and written: what `auto` has given is in the file, of batches all but the last.
 
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
@@ -372,14 +372,14 @@ class PtyScan(Tree):
     def _abandon(self):
         """Leave what is under way; whoever asks again gets it again."""
         try:
-            if self._begun:
-                self._taken, self._ended = self._begun[0][0].start, False
-            for _, begun in self._begun:
+            if self._spans_begun:
+                self._taken, self._ended = self._spans_begun[0][0].start, False
+            for _, begun in self._spans_begun:
                 if begun is not None:
                     begun.stop()
             self._stop_reading()
         finally:
-            self._begun.clear()
+            self._spans_begun.clear()
             if self.sink is not None:
                 self.sink.abandon()
 
@@ -799,7 +799,7 @@ class PtyScan(Tree):
                     begun.stop()
                 raise
         self._taken = span.stop
-        self._begun.append((span, begun))
+        self._spans_begun.append((span, begun))
         return span
 
     def _begin_another(self, frames, keep):
@@ -826,15 +826,15 @@ class PtyScan(Tree):
 
     def _start_reading(self):
         """The source's reader. Raw files stay open from one batch to the next where that is begun already."""
-        if self._reader[0] is None:
+        if self._raw_reader[0] is None:
             opened = ExitStack()
-            self._reader = opened.enter_context(self.source.reader(self.window)), opened
-        return self._reader[0]
+            self._raw_reader = opened.enter_context(self.source.reader(self.window)), opened
+        return self._raw_reader[0]
 
     def _stop_reading(self):
-        if self._reader[0] is not None:
-            self._reader[1].close()
-            self._reader = None, None
+        if self._raw_reader[0] is not None:
+            self._raw_reader[1].close()
+            self._raw_reader = None, None
 
     def _points(self, span):
         """The scan points of this rank's share of a range."""
@@ -848,7 +848,7 @@ class PtyScan(Tree):
             dealt = self.comm.deal(lambda: self._load_all(span))
         with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = begun() if begun is not None else share.prepare(self, self._points(span), dealt, keep=keep)
-            if len(self._begun) < 2:
+            if len(self._spans_begun) < 2:
                 self._stop_reading()
         dtype = rows.dtype.str if len(rows) else None
         lost = rows.lost & ~self.lost
