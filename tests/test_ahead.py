@@ -67,6 +67,20 @@ def scan_of(source, **more):
     return Of({name: value for name, value in more.items() if name != "corrections"}).initialize()
 
 
+def joined(folder, parts):
+    """Frames in a file for each part, 0.h5 and so on, that a virtual dataset joins."""
+    n = sum(map(len, parts))
+    with h5py.File(folder / "joined.h5", "w") as whole:
+        layout, start = h5py.VirtualLayout((n, 24, 30), "u2"), 0
+        for i, part in enumerate(parts):
+            with h5py.File(folder / f"{i}.h5", "w") as file:
+                file.create_dataset("data", data=part, **WAYS["bslz4"])
+            layout[start:start + len(part)] = h5py.VirtualSource(f"{i}.h5", "data", part.shape)
+            start += len(part)
+        whole.create_virtual_dataset("data", layout)
+    return open_frames(folder / "joined.h5", "data")
+
+
 def soon(condition):
     end = time.monotonic() + 10
     while not condition() and time.monotonic() < end:
@@ -149,14 +163,7 @@ def test_live_frames_are_not_taken_one_by_one_because_somebody_looked_early():
 
 
 def test_frames_of_a_file_that_is_gone_are_dropped_as_ever(tmp_path):
-    with h5py.File(tmp_path / "joined.h5", "w") as joined:
-        layout = h5py.VirtualLayout((20, 24, 30), "u2")
-        for i in range(2):
-            with h5py.File(tmp_path / f"{i}.h5", "w") as file:
-                file.create_dataset("data", data=FRAMES[10 * i:10 * i + 10], **WAYS["bslz4"])
-            layout[10 * i:10 * i + 10] = h5py.VirtualSource(f"{i}.h5", "data", (10, 24, 30))
-        joined.create_virtual_dataset("data", layout)
-    source = open_frames(tmp_path / "joined.h5", "data")
+    source = joined(tmp_path, [FRAMES[:10], FRAMES[10:]])
     (tmp_path / "0.h5").write_bytes(b"no more")
     scan = scan_of(source, bad_frames="drop")
     assert np.concatenate([batch.data for batch in scan.batches(4)]).tolist() == FRAMES[10:].tolist()
@@ -309,17 +316,11 @@ def test_others_may_open_the_raw_files_meanwhile(tmp_path, way, mask):
 
 def test_descriptors_are_given_back(tmp_path):
     """Of more files than are open at a time, and where somebody stops in the middle."""
-    with h5py.File(tmp_path / "joined.h5", "w") as joined:
-        layout = h5py.VirtualLayout((40, 24, 30), "u2")
-        for i in range(40):
-            with h5py.File(tmp_path / f"{i}.h5", "w") as file:
-                file.create_dataset("data", data=FRAMES[i % 20:i % 20 + 1], **WAYS["bslz4"])
-            layout[i] = h5py.VirtualSource(f"{i}.h5", "data", (1, 24, 30))[0]
-        joined.create_virtual_dataset("data", layout)
+    source = joined(tmp_path, [FRAMES[i % 20:i % 20 + 1] for i in range(40)])
 
     class Joined(Scan):
         def open(self):
-            return open_frames(tmp_path / "joined.h5", "data")
+            return source
 
         def load_positions(self):
             return np.zeros((40, 2))
