@@ -17,9 +17,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)       # threads stay behind
 
 
-def in_background(fn, *args):
-    """`fn(*args)` in a thread of its own, one such call after the other: a Future."""
-    return _pool("writes", 1).submit(fn, *args)
+def in_background(what, fn, *args):
+    """`fn(*args)` in the thread that does `what`, one such call after the other: a Future."""
+    return _pool(what, 1).submit(fn, *args)
 
 
 def in_threads(fn, items, threads):

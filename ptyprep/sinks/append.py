@@ -46,7 +46,7 @@ class Append(Link):
             places = self._add(batch.chunk, data, weights, tuple(meta["shape"]), batch.dtype,
                                dict(zip(COLUMNS, columns)))
             step(f"flush chunk {batch.chunk}")
-            self._disk.flush_to_disk()      # now, while the next is prepared, rather than all at the end
+            self._disk.flush_to_disk()
         super()._write(batch, (places, weights), columns, meta, info, size)
 
     def _fill(self, part, stored, shape, dtype):

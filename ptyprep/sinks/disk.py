@@ -3,12 +3,14 @@ import errno
 import io
 import os
 import shutil
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
 from ptyprep.errors import OutputError
+from ptyprep.threads import in_background
 
 
 def step(what):
@@ -98,6 +100,7 @@ class Disk(io.FileIO):
     versions crash.
     """
     failed = None
+    _flushing = None        # a Future
     written = None          # [(how many bytes, where)], while somebody asks
 
     def write(self, data):
@@ -139,10 +142,23 @@ class Disk(io.FileIO):
             raise self.failed
 
     def flush_to_disk(self):
-        """Wait until what was written is on the disk."""
+        """Begin to bring to the disk what was written, once that is there which was written before the last such call:
+        the disk works while the next chunk is prepared, and is never far behind."""
+        self._settle()
         self.check()
-        os.fdatasync(self.fileno())
+        self._flushing = in_background("flushes", self._flush)
+
+    def _flush(self):
+        try:
+            os.fdatasync(self.fileno())
+        except OSError as err:
+            self.failed = self.failed or err
+
+    def _settle(self):
+        if self._flushing is not None:
+            futures.wait([self._flushing])
 
     def __exit__(self, *failure):
+        self._settle()
         super().__exit__(*failure)
         self.check()

@@ -84,7 +84,7 @@ class Link:
 
     def _hand_over(self, wait, *job):
         self._wait()
-        self._pending = in_background(self._write, *job)
+        self._pending = in_background("writes", self._write, *job)
         if wait:
             self._wait()
 

@@ -105,7 +105,7 @@ class Parts:
         n = len(columns[0])
         self._log({"chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
                    "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told,
-                   "lost": batch.lost})
+                   "lost": batch.lost}, flush=flush)
         publish(temporary, path, flush=flush)
 
     def write_main(self, meta, info, chunks):
@@ -220,12 +220,13 @@ class Parts:
                                              "fingerprint": self.fingerprint}, indent=1))
         publish(temporary, path)
 
-    def _log(self, line):
-        """Append a line and flush it: it is there before its part is."""
+    def _log(self, line, *, flush):
+        """Append a line: it is there before its part is."""
         with writing(self.folder / LOG_FILE), open(self.folder / LOG_FILE, "a") as log:
             log.write(json.dumps(line) + "\n")
             log.flush()
-            os.fsync(log.fileno())
+            if flush:
+                os.fsync(log.fileno())
 
     def _logged(self):
         """The lines of the log. One that was cut off when the process died is cut out: its part is not there."""
