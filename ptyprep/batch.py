@@ -60,7 +60,7 @@ class Batch:
         and nobody looks at them (`PtyScan.prepare`)
     position : (n, 2) of the illumination on the object, (y, x) [m]
     chunk : number of the chunk
-    chunk_index, chunk_position : the same of all rows of the chunk, whatever rank holds them
+    chunk_index, chunk_frame, chunk_position : the same of all rows of the chunk, whatever rank holds them
     points : range of the selected scan points that the chunk was made from, before any was dropped
     bad : ((raw frame, reason), ...) of its frames that could not be read
     blind : how many of its frames that could be read have no good pixel
@@ -76,6 +76,7 @@ class Batch:
     position: np.ndarray
     chunk: int
     chunk_index: np.ndarray
+    chunk_frame: np.ndarray
     chunk_position: np.ndarray
     points: range
     bad: tuple = ()

@@ -1,4 +1,5 @@
 """Scans with arrays beside their frames: masks, dark and flat fields, monitors, and recorded geometry."""
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ class Beside(PtyScan):
             if self.source is not None and mask.shape != tuple(self.source.shape[-2:]):
                 raise SourceError(f"{group.file}: the mask has shape {mask.shape}, the frames have "
                                   f"{self.source.shape[-2:]}")
-        return np.logical_and.reduce(masks) if masks else None
+        return reduce(np.logical_and, masks) if masks else None
 
     def load_corrections(self):
         p, made = self.p, {}

@@ -25,8 +25,11 @@ def write(group, name, value):
 
     Raises OutputError for what has no place in a file: the format's only answer would be a pickle.
     """
+    groups = {(): group.id}
     for path, kind, stored in _nodes((_utf8(name),), value):
-        _put(group, "/".join(path), kind, stored)
+        node = _put(groups[path[:-1]], path[-1].encode(), kind, stored)
+        if stored is None:
+            groups[path] = node
 
 
 def check(name, value):
@@ -69,24 +72,24 @@ _SMALL.set_layout(h5py.h5d.COMPACT)
 _SMALL.set_obj_track_times(False)       # as h5py's: equal files are equal to the last byte
 
 
-def _put(group, path, kind, stored):
+def _put(group, name, kind, stored):
     """A group, or a dataset, with its type. Of small ones there are hundreds: h5py's own way, with numbers beside the
     head instead of in it, takes three times as long."""
     if stored is None:
-        node = h5py.h5g.create(group.id, path.encode(), lcpl=_NAMED)
+        node = h5py.h5g.create(group, name, lcpl=_NAMED)
     elif kind == "string":
-        node = h5py.h5d.create(group.id, path.encode(), _TEXT, _ONE, _SMALL, _NAMED)
+        node = h5py.h5d.create(group, name, _TEXT, _ONE, _SMALL, _NAMED)
         node.write(*_HERE, np.array(stored, h5py.string_dtype()))
     elif stored.ndim and stored.size > 64:
-        node = group.create_dataset(path, data=stored, compression="gzip", shuffle=True).id
+        node = h5py.Group(group).create_dataset(name, data=stored, compression="gzip", shuffle=True).id
     else:
         space = h5py.h5s.create_simple(stored.shape) if stored.ndim else _ONE
-        node = h5py.h5d.create(group.id, path.encode(), h5py.h5t.py_create(stored.dtype, logical=True), space,
-                               _SMALL, _NAMED)
+        node = h5py.h5d.create(group, name, h5py.h5t.py_create(stored.dtype, logical=True), space, _SMALL, _NAMED)
         if stored.size:
             node.write(*_HERE, np.ascontiguousarray(stored))
     label = h5py.h5a.create(node, b"type", _TEXT, _ONE)
     label.write(np.array(kind, h5py.string_dtype()))
+    return node
 
 
 def _encode(name, value):

@@ -14,8 +14,8 @@ REASONS = {"gap": GAP, "dead": DEAD, "hot": HOT, "overflow": OVERFLOW, "user": U
            "detector": DETECTOR, "outside": OUTSIDE}
 
 
-def of_nexus(pixel_mask):
-    """Reasons (h, w) uint8 of the bits of an NXdetector `pixel_mask`.
+def of_nexus(pixel_mask, others=0):
+    """Reasons (h, w) uint8 of the bits of an NXdetector `pixel_mask`; `others` where none but bits above 15 are set.
 
     Bit 0 is a gap, 1 dead, 2 under- and 3 over-responding, 4 noisy, 5 and 7 undefined, 6 part of a cluster of
     problematic pixels, 8 user-defined; a pixel is bad if `mask & 0xFFFF` (NXdetector and NXmx). The bits above are no
@@ -26,12 +26,13 @@ def of_nexus(pixel_mask):
     """
     bits = np.asarray(pixel_mask)
     found = np.zeros(bits.shape, np.uint8)
-    bad = np.nonzero(bits)          # few
-    bits, reasons = bits[bad].astype(np.int64), np.zeros(len(bad[0]), np.uint8)
+    bad = np.flatnonzero(bits != 0)         # few
+    bits, reasons = bits.reshape(-1)[bad].astype(np.int64), np.zeros(len(bad), np.uint8)
     for mask, reason in ((1 << 0, GAP), (1 << 1, DEAD), (1 << 3 | 1 << 4, HOT),
                          (1 << 2 | 1 << 5 | 1 << 6 | 1 << 7, DETECTOR), (0xff00, USER)):
         reasons[(bits & mask) != 0] |= reason
-    found[bad] = reasons
+    reasons[reasons == 0] = others
+    found.reshape(-1)[bad] = reasons
     return found
 
 

@@ -80,6 +80,10 @@ class Solo:
         """The rows (n, ...) of all ranks in rank order, on root; None elsewhere."""
         return array
 
+    def pieces_to_root(self, pieces):
+        """The pieces, bytes, of all ranks in rank order, on root; None elsewhere."""
+        return pieces
+
     def deal(self, make):
         """Root calls `make()`, a list with one piece per rank, and hands each rank its own."""
         return make()[0]
@@ -161,6 +165,23 @@ class World:
             self._receive(rows, rank)
             start += len(rows)
         return out
+
+    def pieces_to_root(self, pieces):
+        sizes, rooms = self.each([len(piece) for piece in pieces]), []
+        with self.together("gathering pieces"):         # where memory can run out
+            if self.is_root:
+                rooms = [np.empty(sum(of_rank), np.uint8) for of_rank in sizes[1:]]
+            else:
+                rooms = [np.frombuffer(b"".join(pieces), np.uint8)]
+        if not self.is_root:
+            self._send(rooms[0], 0)
+            return None
+        found = list(pieces)
+        for rank, flat in enumerate(rooms, 1):
+            self._receive(flat, rank)
+            ends = np.cumsum(sizes[rank], dtype=np.int64)
+            found += [flat[end - size:end].data for end, size in zip(ends, sizes[rank])]
+        return found
 
     def deal(self, make):
         packed = []

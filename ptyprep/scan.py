@@ -624,11 +624,13 @@ class PtyScan(Tree):
             raise FrameError(f"{self.where}the mask has shape {np.shape(weight)}, the frames {self.raw_shape}: "
                              f"expected the same")
         good = np.ascontiguousarray(weight) > 0
-        known = getattr(self.source, "mask", None)
-        theirs = np.ones(self.raw_shape, bool) if known is None else np.asarray(known) > 0
-        why = getattr(self.source, "mask_reasons", None)
-        self.reasons[~good] = USER
-        self.reasons[~good & ~theirs] = (DETECTOR if why is None else why[~good & ~theirs])
+        bad = np.flatnonzero(~good)         # few
+        mask, why = (getattr(self.source, name, None) for name in ("mask", "mask_reasons"))
+        reasons = np.full(len(bad), USER, np.uint8)
+        if mask is not None:
+            theirs = ~(np.ravel(mask)[bad] > 0)
+            reasons[theirs] = DETECTOR if why is None else np.ravel(why)[bad[theirs]]
+        self.reasons.reshape(-1)[bad] = reasons
         return good
 
     def _load_corrections(self):
@@ -852,8 +854,9 @@ class PtyScan(Tree):
                 self._stop_reading()
         dtype = rows.dtype.str if len(rows) else None
         lost = rows.lost & ~self.lost
-        told = self.comm.each((len(rows), dtype, rows.position, rows.bad, rows.blind, as_text(lost)))
-        counts, dtypes, positions, bad, blind, lost = zip(*told)
+        told = self.comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, as_text(lost)))
+        dtypes, frames, positions, bad, blind, lost = zip(*told)
+        counts = [len(of_rank) for of_rank in frames]
         lost = from_text(self.lost.shape, *lost)
         self.lost |= lost
         dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
@@ -865,16 +868,16 @@ class PtyScan(Tree):
         self._unsaved += new
         self._blind += sum(blind)
         index, before = self._kept + np.arange(sum(counts)), sum(counts[:self.comm.rank])
-        positions = np.concatenate(positions)
+        frames, positions = np.concatenate(frames), np.concatenate(positions)
         self._kept += sum(counts)
         self._tell_more(len(span))
         if len(positions):
             self._last = np.dtype(dtype), positions[-1]
         return Batch(index=index[before:before + len(rows)], frame=rows.frame,
                      data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
-                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_position=positions,
-                     points=span, bad=tuple(self._unsaved), blind=sum(blind), dtype=np.dtype(dtype),
-                     packed=rows.packed, lost=as_text(lost))
+                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
+                     chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
+                     dtype=np.dtype(dtype), packed=rows.packed, lost=as_text(lost))
 
     def _tell_more(self, frames):
         """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
@@ -925,8 +928,9 @@ class PtyScan(Tree):
             data = np.zeros((len(mine), *self.plan.shape), dtype)
             blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
                           weight=np.zeros(data.shape, bool), position=np.tile(position, (len(mine), 1)),
-                          chunk=self._chunk, chunk_index=index, chunk_position=np.tile(position, (n, 1)),
-                          points=range(self._taken, self._taken), dtype=np.dtype(dtype),
+                          chunk=self._chunk, chunk_index=index, chunk_frame=np.full(n, -1),
+                          chunk_position=np.tile(position, (n, 1)), points=range(self._taken, self._taken),
+                          dtype=np.dtype(dtype),
                           packed=self.sink.pack(data, np.zeros(data.shape, bool), np.zeros(n, bool)))
             self.blanks, self._kept = self.blanks + n, self._kept + n
             self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)

@@ -13,8 +13,9 @@ META = Meta(version=0.1, num_frames=5, label="s", shape=(2, 3), psize=(1e-6, 2e-
 def batch(weight):
     """Rows 1 and 2 of a chunk of four are on this rank."""
     return Batch(index=np.array([6, 7]), frame=np.array([16, 17]), data=np.arange(12, dtype="u2").reshape(2, 2, 3),
-                 weight=weight, position=np.array([[3.0, 4.0], [5.0, 6.0]]), chunk=1, chunk_index=np.arange(5, 9),
-                 chunk_position=np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]), points=range(5, 9))
+                 weight=weight, position=np.array([[3.0, 4.0], [5.0, 6.0]]), chunk=1, points=range(5, 9),
+                 chunk_index=np.arange(5, 9), chunk_frame=np.arange(15, 19),
+                 chunk_position=np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]))
 
 
 def test_signals_are_what_ptypy_compares_with():

@@ -82,6 +82,11 @@ class TestThreeRanks:
         assert gave(told, "rows not contiguous")[0] == [[v + 10 * r for v in row] for r in range(3)
                                                         for row in ([0, 4], [2, 6])]
 
+    @pytest.mark.parametrize("counts", [(2, 3, 1), (0, 2, 1), (2, 0, 0), (0, 0, 0)])
+    def test_bring_pieces_to_root_in_rank_order(self, told, counts):
+        pieces = [[rank] * (10 * i) for rank, n in enumerate(counts) for i in range(n)]
+        assert gave(told, f"pieces {counts}") == [pieces, None, None]
+
     @pytest.mark.parametrize("case", ["rows of two kinds", "rows of two shapes"])
     def test_are_all_told_that_rows_do_not_fit_together(self, told, case):
         for kind, message in on_ranks(told, case):
@@ -156,6 +161,7 @@ def test_one_rank_answers_as_many_do():
     assert comm.each("x") == ["x"]
     assert comm.total([1.5, 2]).tolist() == [1.5, 2]
     assert comm.rows_to_root(np.arange(3)).tolist() == [0, 1, 2]
+    assert comm.pieces_to_root([b"a", b""]) == [b"a", b""]
     assert comm.deal(lambda: ["mine"]) == "mine"
     assert comm.on_node("x") == ["x"]
     with pytest.raises(KeyboardInterrupt), comm.together("work"):

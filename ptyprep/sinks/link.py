@@ -58,7 +58,7 @@ class Link:
         """
         folder = self.comm.from_root(self._prepare, size)
         stored = self._store(batch, folder, meta["shape"])
-        columns = [self.comm.rows_to_root(column) for column in (batch.index, batch.frame, batch.position)]
+        columns = batch.chunk_index, batch.chunk_frame, batch.chunk_position
         self.comm.from_root(self._hand_over, wait, batch, stored, columns, meta, info, size)
 
     def close(self, meta, info):
@@ -100,23 +100,12 @@ class Link:
 
     def _store(self, batch, folder, shape):
         """Bring the compressed frames and masks of all ranks to root: what `_fill` puts into a part."""
-        return [self._gather(pieces) for pieces in batch.packed]
+        return [self.comm.pieces_to_root(pieces) for pieces in batch.packed]
 
     def _fill(self, part, stored, shape, dtype):
         data, weights = stored
         write_stack(part, "data", data, len(data), shape, dtype, self.encoder)
         write_stack(part, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
-
-    def _gather(self, pieces):
-        """The compressed pieces of all ranks, on root."""
-        if self.comm.size == 1:
-            return pieces
-        sizes = self.comm.rows_to_root(np.array([len(p) for p in pieces], np.int64))
-        flat = self.comm.rows_to_root(np.frombuffer(b"".join(pieces), np.uint8))
-        if not self.comm.is_root:
-            return None
-        ends = np.cumsum(sizes)
-        return [flat[end - size:end].data for end, size in zip(ends, sizes)]
 
     def _write(self, batch, stored, columns, meta, info, size):
         frames = meta["num_frames"]

@@ -15,7 +15,6 @@ import os
 import platform
 import secrets
 from functools import partial
-from glob import escape
 from pathlib import Path
 
 import h5py
@@ -362,9 +361,10 @@ def interrupted(output):
 
 def runs(output):
     """The run folders of an output, oldest first."""
-    found = output.parent.glob(f"{escape(output.stem)}.*/{RUN_FILE}")
-    return [p.parent for p in sorted((p for p in found if _state(p)["output"] == output.name),
-                                     key=lambda p: p.stat().st_mtime)]
+    ours = f"{output.stem}."
+    beside = [Path(entry.path) / RUN_FILE for entry in os.scandir(output.parent) if entry.name.startswith(ours)]
+    found = [path for path in beside if _state(path)["output"] == output.name]
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
 
 def unfinished(output):

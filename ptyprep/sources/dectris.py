@@ -135,8 +135,7 @@ class DectrisMaster(Hdf5Stack):
         mask = file.get(f"{SPECIFIC}/pixel_mask") or file.get(f"{DETECTOR}/pixel_mask")
         if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
             bits = read_dataset(mask).reshape(self.shape[1:])
-            reasons = masks.of_nexus(bits)
-            self.mark_bad(np.where((bits != 0) & (reasons == 0), masks.DETECTOR, reasons))   # any bit (SIMPLON API)
+            self.mark_bad(masks.of_nexus(bits, others=masks.DETECTOR))       # any bit (SIMPLON API)
         elif isinstance(mask, h5py.Dataset):
             self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
         saturation = scalar(file, f"{DETECTOR}/saturation_value")

@@ -331,7 +331,7 @@ class Hdf5Stack(InBlocks):
         bad : bool (h, w), or uint8 (h, w) of reasons (see `ptyprep.masks`), which are 0 where a pixel is good
         reason : of all of them, for bool
         """
-        reasons = np.where(bad, reason, 0).astype(np.uint8) if bad.dtype == bool else bad.astype(np.uint8)
+        reasons = bad * np.uint8(reason) if bad.dtype == bool else bad.astype(np.uint8)
         self.mask_reasons = reasons if self.mask_reasons is None else self.mask_reasons | reasons
         self.mask = self.mask_reasons == 0
 

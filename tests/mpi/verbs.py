@@ -59,6 +59,10 @@ def gathered(comm, *how):
     return None if got is None else [got.dtype.str, list(got.shape), [row.ravel().tolist() for row in got]]
 
 
+def octets(pieces):
+    return None if pieces is None else [list(bytes(piece)) for piece in pieces]
+
+
 def cases(comm):
     ranks = range(comm.size)
     yield "who", lambda: [type(comm).__name__, comm.rank, comm.size, comm.is_root]
@@ -83,6 +87,9 @@ def cases(comm):
         comm.rows_to_root(np.arange(8).reshape(2, 4).T[::2] + 10 * comm.rank))
     yield "rows of two kinds", lambda: comm.rows_to_root(np.zeros(2, "u2" if comm.rank == 1 else "u4"))
     yield "rows of two shapes", lambda: comm.rows_to_root(np.zeros((2, 3 + (comm.rank == 2))))
+    for counts in ((2, 3, 1), (0, 2, 1), (2, 0, 0), (0, 0, 0)):
+        yield f"pieces {counts}", lambda counts=counts: octets(comm.pieces_to_root(
+            [bytes([comm.rank]) * (10 * i) for i in range(counts[comm.rank])]))
     for name in FAILURES:
         yield f"from_root fails: {name}", lambda name=name: comm.from_root(FAILURES[name]) and None
         yield f"deal fails: {name}", lambda name=name: comm.deal(FAILURES[name]) and None
