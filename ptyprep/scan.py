@@ -5,24 +5,23 @@ The wish is `scan.p` (frozen by `initialize`), the decision is `scan.plan` (made
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ptyprep import faces, provenance, sample, share
-from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
+from ptyprep import faces, provenance, sample
+from ptyprep.batch import EOS, WAIT, Meta
 from ptyprep.codec import Encoder
 from ptyprep.correct import photon_energy_of_electrons
-from ptyprep.errors import FrameError, ParameterError, PeerError, PositionError, RecipeError, SourceError
+from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
-from ptyprep.masks import DEAD, DETECTOR, HOT, NON_FINITE, OVERFLOW, USER, as_text, from_text
+from ptyprep.masks import DEAD, DETECTOR, HOT, NON_FINITE, OVERFLOW, USER
 from ptyprep.mpi import room
-from ptyprep.mpi import share as share_of
 from ptyprep.params import Array, Group, Par, Tree, Values
 from ptyprep.positions import checked, refuse_unknown
+from ptyprep.run import Run
 from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
@@ -160,15 +159,10 @@ class PtyScan(Tree):
         self.common, self.notes, self.bad, self.report = {}, [], [], {}
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
-        self._taken = self._kept = self._chunk = 0      # scan points, frames and chunks so far
-        self._spans_begun = []                  # (range of scan points, their `share.begin`), two at most
-        self._raw_reader = None, None           # the source's, and how it is closed, while frames are read
-        self._goes_ahead = {}                   # whether a second one is begun, where that was asked
-        self._ended, self._closed, self.recorded_center, self.found_bad = False, False, None, None
-        self._blind, self._unsaved = 0, []       # frames without a good pixel; bad ones that no saved chunk tells of
-        self.growing = self.save_mode = None
-        self.blanks, self._last = 0, (None, None)        # frames of weight 0 at the end; dtype and position before them
+        self.recorded_center = self.found_bad = self.growing = self.save_mode = None
+        self.blanks = 0                         # frames of weight 0 at the end
         self._before = {}                       # the fingerprint of the run that is resumed
+        self._run = None                        # once it is initialized
 
     @classmethod
     def understands(cls, path):
@@ -255,8 +249,11 @@ class PtyScan(Tree):
         self.lost = np.zeros(self.window.shape, bool)
         self.meta = self._make_meta()
         self._warn()
+        run = Run(self, self._ask, self._info)
         if self.p.dfile is not None:
-            self._open_sink()
+            self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
+            run.go_on()
+        self._run = run
         self.p.freeze()
         with self.comm.together("post_initialize"):
             self.post_initialize()
@@ -299,40 +296,7 @@ class PtyScan(Tree):
 
         Raises what a hook, a source or the sink raises; on every rank, whichever failed.
         """
-        return self._auto(frames, keep=True, ahead=False)
-
-    def _auto(self, frames, *, keep, ahead):
-        """`auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
-
-        keep : whether somebody looks at the frames
-        """
-        if self.plan is None:
-            raise RecipeError(f"{self.recipe_name}: call initialize() first")
-        if frames < 1:
-            raise ParameterError(f"auto({frames}): ask for one frame at least")
-        try:
-            while True:
-                span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
-                if isinstance(span, Signal):
-                    break
-                begun = self._spans_begun[0][1]
-                if ahead and begun is not None and self._can_go_ahead(keep):
-                    self._begin_another(frames, keep)
-                batch = self._batch(span, begun, keep)
-                del self._spans_begun[0]
-                if not len(batch.chunk_index):
-                    continue                    # none of its frames can be read
-                if self.sink is not None:
-                    self.sink.write(batch, self.meta.asdict(), self._info, frames, wait=not ahead)
-                    self._unsaved = []
-                self._chunk += 1
-                return Package(self.meta, batch)
-            if span is EOS:
-                self._finish(frames)
-            return span
-        except BaseException:
-            self._abandon()
-            raise
+        return self._begun().next(frames, keep=True, ahead=False)
 
     def batches(self, frames=None, pause=PAUSE):
         """Batches until the end of the scan, waiting where none are there yet. The next is prepared while one is looked
@@ -341,7 +305,7 @@ class PtyScan(Tree):
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
         """
-        return self._batches(frames, pause, keep=True)
+        return self._begun().batches(frames or self.chunk_frames, pause, keep=True)
 
     def prepare(self, frames=None, progress=None):
         """Prepare all frames that are left and save them in `dfile`: the quickest way to a file, and in the memory of
@@ -352,36 +316,14 @@ class PtyScan(Tree):
         """
         if self.p.dfile is None:
             raise ParameterError("prepare() saves frames: set dfile, or take them from batches()")
-        for batch in self._batches(frames, PAUSE, keep=False):
+        for batch in self._begun().batches(frames or self.chunk_frames, PAUSE, keep=False):
             if progress:
                 progress(len(batch.chunk_index))
 
-    def _batches(self, frames, pause, *, keep):
-        if self.plan is None:
+    def _begun(self):
+        if self._run is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
-        try:
-            while (package := self._auto(frames or self.chunk_frames, keep=keep, ahead=True)) is not EOS:
-                if package is WAIT:
-                    time.sleep(pause)
-                else:
-                    yield package.batch
-        except GeneratorExit:       # whoever took the batches has had enough
-            self._abandon()
-            raise
-
-    def _abandon(self):
-        """Leave what is under way; whoever asks again gets it again."""
-        try:
-            if self._spans_begun:
-                self._taken, self._ended = self._spans_begun[0][0].start, False
-            for _, begun in self._spans_begun:
-                if begun is not None:
-                    begun.stop()
-            self._stop_reading()
-        finally:
-            self._spans_begun.clear()
-            if self.sink is not None:
-                self.sink.abandon()
+        return self._run
 
     @property
     def corrects(self):
@@ -401,7 +343,7 @@ class PtyScan(Tree):
     @property
     def frames_done(self):
         """Frames that are prepared so far, an earlier, interrupted run included."""
-        return self._kept
+        return self._run.kept if self._run is not None else 0
 
     @property
     def chunk_frames(self):
@@ -710,17 +652,6 @@ class PtyScan(Tree):
                     psize=plan.psize(np.broadcast_to(p.psize, 2)), energy=energy,
                     center=tuple(float(n // 2) for n in plan.shape), distance=p.distance)
 
-    def _open_sink(self):
-        self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
-        done = self.sink.ready(lambda before: provenance.fingerprint(self, before), self._info,
-                               Encoder(self.p.compression))
-        self._chunk, self._kept, self._taken = done["chunk"], done["frames"], done["points"]
-        self.bad, self._blind, self.blanks = list(done["bad"]), done["blind"], done["blank"]
-        self.lost = from_text(self.lost.shape, *done["lost"])
-        self._last, self._ended = (done["dtype"], done["position"]), self.blanks > 0
-        if done["told"] is not None:
-            self.meta = replace(self.meta, num_frames=done["told"])
-
     def _warn(self):
         """Say what is right but may not be meant."""
         (top, bottom), (left, right) = self.plan.padding
@@ -738,205 +669,6 @@ class PtyScan(Tree):
         if isinstance(value, np.ndarray) and value.shape[-2:] == self.raw_shape:
             return self.cut(value)
         return value
-
-    # --- preparing --------------------------------------------------------------------------------
-
-    def _next(self, frames, whole=False):
-        """The next range of scan points (in output order), WAIT or EOS; the same on every rank.
-
-        whole : no fewer than `frames`, but at the end
-        """
-        count, start = self.selection.count, self._taken
-        if self._ended or count is not None and start >= count:
-            return EOS
-        stop = start + frames if count is None else min(start + frames, count)
-        raw = self.selection.extent(range(start, stop))
-        there, end = self.comm.from_root(self._ask, len(raw), raw.start)
-        if end and self.selection.points is not None:
-            never = self._never_came(raw.start + there)
-            if len(never) and whole:
-                return WAIT                     # they are told with the frames that they were among
-            self._leave_out(never, raw.start + there)
-            count = self.selection.count
-            stop = min(stop, count)
-            if start >= count:
-                return EOS
-        ready = min(self.selection.reached(raw.start + there, start), stop - start)
-        last = bool(end) or count is not None and start + ready >= count
-        enough = frames if whole or self.sink is not None else min(frames, self.p.min_frames)
-        if ready <= 0:
-            self._ended = bool(end)
-            return EOS if end else WAIT
-        if ready < enough and not last:
-            return WAIT
-        return range(start, start + ready)
-
-    def _never_came(self, end):
-        """Listed scan points that never came, because the scan ended before `end`."""
-        points = self.selection.points[self._taken:]
-        return points[points >= end]
-
-    def _leave_out(self, never, end):
-        if len(never):
-            numbers = share.numbers(self, np.unique(never)).tolist()
-            new = [(number, f"the scan ended after {end} frames") for number in numbers]
-            self.bad += new
-            self._unsaved += new
-            self.selection = self.selection.without(never)
-
-    def _begin(self, frames, keep, *, ahead=False):
-        """The next range of scan points, or a signal. This rank's share of it is under way then, if no hook is between.
-
-        ahead : only if all of them are there, lest live frames come in small batches
-        """
-        span, begun = self._next(frames, ahead), None
-        if isinstance(span, Signal):
-            return span
-        if self.streams and self.p.load_parallel not in (None, "common"):
-            try:
-                with self.comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
-                    begun = share.begin(self, self._start_reading(), self._points(span), keep=keep)
-            except BaseException:
-                if begun is not None:       # another rank could not
-                    begun.stop()
-                raise
-        self._taken = span.stop
-        self._spans_begun.append((span, begun))
-        return span
-
-    def _begin_another(self, frames, keep):
-        """`_begin` before it is its turn; what fails now is tried again then."""
-        try:
-            self._begin(frames, keep, ahead=True)
-        except PeerError as err:
-            if err.fatal:
-                raise
-        except Exception:       # noqa: BLE001, S110
-            pass
-
-    def _can_go_ahead(self, keep):
-        """Whether the next batch is begun before this one is given away; the same on every rank. One thread would only
-        take turns with MPI; and whoever looks at frames may open the same files, which HDF5 refuses while it has them
-        open itself."""
-        if keep not in self._goes_ahead:
-            with self.comm.together("looking how frames are read"):
-                opens = (self.corrections is not None and getattr(self.corrections, "reads", True)
-                         or hasattr(self.source, "is_open_while_read") and self.source.is_open_while_read())
-                mine = self.threads > 1 and not (keep and opens)
-            self._goes_ahead[keep] = all(self.comm.each(mine))
-        return self._goes_ahead[keep]
-
-    def _start_reading(self):
-        """The source's reader. Raw files stay open from one batch to the next where that is begun already."""
-        if self._raw_reader[0] is None:
-            opened = ExitStack()
-            self._raw_reader = opened.enter_context(self.source.reader(self.window)), opened
-        return self._raw_reader[0]
-
-    def _stop_reading(self):
-        if self._raw_reader[0] is not None:
-            self._raw_reader[1].close()
-            self._raw_reader = None, None
-
-    def _points(self, span):
-        """The scan points of this rank's share of a range."""
-        return list(self.selection.raw(self.comm.share(span)))
-
-    def _batch(self, span, begun, keep):
-        """Load, correct and cut this rank's share of a span, or take it where it is `begun`, and number what came of
-        it."""
-        dealt = None
-        if self.p.load_parallel in (None, "common"):
-            dealt = self.comm.deal(lambda: self._load_all(span))
-        with self.comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = begun() if begun is not None else share.prepare(self, self._points(span), dealt, keep=keep)
-            if len(self._spans_begun) < 2:
-                self._stop_reading()
-        dtype = rows.dtype.str if len(rows) else None
-        lost = rows.lost & ~self.lost
-        told = self.comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, as_text(lost)))
-        dtypes, frames, positions, bad, blind, lost = zip(*told)
-        counts = [len(of_rank) for of_rank in frames]
-        lost = from_text(self.lost.shape, *lost)
-        self.lost |= lost
-        dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
-        if others:
-            raise RecipeError(f"{self.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
-                              f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
-        new = [one for some in bad for one in some]
-        self.bad += new
-        self._unsaved += new
-        self._blind += sum(blind)
-        index, before = self._kept + np.arange(sum(counts)), sum(counts[:self.comm.rank])
-        frames, positions = np.concatenate(frames), np.concatenate(positions)
-        self._kept += sum(counts)
-        self._tell_more(len(span))
-        if len(positions):
-            self._last = np.dtype(dtype), positions[-1]
-        return Batch(index=index[before:before + len(rows)], frame=rows.frame,
-                     data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
-                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
-                     chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
-                     dtype=np.dtype(dtype), packed=rows.packed, lost=as_text(lost))
-
-    def _tell_more(self, frames):
-        """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
-        they could reach it, so that none takes it for the end. Those who go by the first number end there anyway, so
-        that `finish="blank"` holds to it as long as it can."""
-        told = self.meta.num_frames
-        nearly = self._kept + frames >= told and self.p.finish == "count"
-        if self.total is None and (nearly or self._kept > told):
-            self.meta = replace(self.meta, num_frames=2 * (self._kept + frames))
-            if self.sink is not None and self.sink.grows:
-                self.note(f"readers were told at most {told} frames, and as many may come: now they are told "
-                           f"{self.meta.num_frames}. One that goes by the first number ends there")
-
-    def _load_all(self, span):
-        """Root loads for everybody: what each rank's share is made of."""
-        spans = [share_of(span, rank, self.comm.size) for rank in range(self.comm.size)]
-        return [share.load(self, list(self.selection.raw(part))) for part in spans]
-
-    # --- ending -----------------------------------------------------------------------------------
-
-    def _finish(self, frames):
-        if self._closed:
-            return
-        self._closed = True
-        with self.comm.together("close"):
-            self.close()
-            if self.source is not None:
-                self.source.close()
-        if self._kept == 0:
-            why = f"; the first: {self.bad[0][1]}" if self.bad else ""
-            raise SourceError(f"{self.where}not one frame could be prepared{why}")
-        if self.bad:
-            self.note(f"frames that could not be read: {len(self.bad)}; info/bad_frames lists them")
-        if self._blind:
-            self.note(f"frames without one good pixel: {self._blind}")
-        if self.sink is not None:
-            if self.p.finish == "blank" and self.sink.grows:
-                self._fill_up(frames)
-            self.sink.close({**self.meta.asdict(), "num_frames": self._kept}, self._info)
-
-    def _fill_up(self, frames):
-        """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.
-
-        They are number -1 and repeat the last position, because PtyPy needs one."""
-        dtype, position = self._last
-        while (n := min(frames, self.meta.num_frames - self._kept)) > 0:
-            index, mine = self._kept + np.arange(n), self.comm.share(range(n))
-            data = np.zeros((len(mine), *self.plan.shape), dtype)
-            blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
-                          weight=np.zeros(data.shape, bool), position=np.tile(position, (len(mine), 1)),
-                          chunk=self._chunk, chunk_index=index, chunk_frame=np.full(n, -1),
-                          chunk_position=np.tile(position, (n, 1)), points=range(self._taken, self._taken),
-                          dtype=np.dtype(dtype),
-                          packed=self.sink.pack(data, np.zeros(data.shape, bool), np.zeros(n, bool)))
-            self.blanks, self._kept = self.blanks + n, self._kept + n
-            self.sink.write(blank, self.meta.asdict(), self._info, frames, wait=False)
-            self._chunk += 1
-        if self.blanks:
-            self.note(f"blank frames at the end: {self.blanks}, of weight 0")
 
     def _info(self):
         return provenance.info(self)

@@ -1,0 +1,327 @@
+"""A scan under way: its plan is made, and one span of scan points after the other becomes a batch, on all ranks."""
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from ptyprep import provenance, share
+from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
+from ptyprep.codec import Encoder
+from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
+from ptyprep.masks import as_text, from_text
+from ptyprep.mpi import share as share_of
+
+
+class Run:
+    """What `PtyScan.auto`, `batches` and `prepare` do.
+
+    scan : `PtyScan`, whose plan is made
+    ask : what can be read, see `PtyScan.check`; root calls it
+    info : what `/info` of the file is to hold; root calls it
+    kept : frames that are prepared so far, an earlier, interrupted run included
+    """
+
+    def __init__(self, scan, ask, info):
+        self._scan, self._comm, self._ask, self._info = scan, scan.comm, ask, info
+        self.kept = self._taken = self._chunk = 0       # frames, scan points and chunks so far
+        self._raw = _RawFiles(scan)
+        self._spans_begun = []                          # (range of scan points, their `share.begin`), two at most
+        self._goes_ahead = {}                           # whether a second one is begun, where that was asked
+        self._ended = self._closed = False
+        self._blind, self._unsaved = 0, []      # frames without a good pixel; bad ones that no saved chunk tells of
+        self._last = None, None                 # dtype and position of the last frame
+
+    def go_on(self):
+        """After what an interrupted run has saved, where that is resumed."""
+        scan = self._scan
+        done = scan.sink.ready(lambda before: provenance.fingerprint(scan, before), self._info,
+                               Encoder(scan.p.compression))
+        self._chunk, self.kept, self._taken = done["chunk"], done["frames"], done["points"]
+        scan.bad, self._blind, scan.blanks = list(done["bad"]), done["blind"], done["blank"]
+        scan.lost = from_text(scan.lost.shape, *done["lost"])
+        self._last, self._ended = (done["dtype"], done["position"]), scan.blanks > 0
+        if done["told"] is not None:
+            scan.meta = replace(scan.meta, num_frames=done["told"])
+
+    def next(self, frames, *, keep, ahead):
+        """`PtyScan.auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
+
+        keep : whether somebody looks at the frames
+        """
+        if frames < 1:
+            raise ParameterError(f"auto({frames}): ask for one frame at least")
+        scan = self._scan
+        try:
+            while True:
+                span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
+                if isinstance(span, Signal):
+                    self._raw.close()
+                    break
+                begun = self._spans_begun[0][1]
+                if ahead and begun is not None and self._can_go_ahead(keep):
+                    self._begin_another(frames, keep)
+                batch = self._batch(span, begun, keep, stay=ahead)
+                del self._spans_begun[0]
+                if not len(batch.chunk_index):
+                    continue                    # none of its frames can be read
+                if scan.sink is not None:
+                    scan.sink.write(batch, scan.meta.asdict(), self._info, frames, wait=not ahead)
+                    self._unsaved = []
+                self._chunk += 1
+                return Package(scan.meta, batch)
+            if span is EOS:
+                self._finish(frames)
+            return span
+        except BaseException:
+            self.abandon()
+            raise
+
+    def batches(self, frames, pause, *, keep):
+        """`PtyScan.batches`."""
+        try:
+            while (package := self.next(frames, keep=keep, ahead=True)) is not EOS:
+                if package is WAIT:
+                    time.sleep(pause)
+                else:
+                    yield package.batch
+        except GeneratorExit:       # whoever took the batches has had enough
+            self.abandon()
+            raise
+
+    def abandon(self):
+        """Leave what is under way; whoever asks again gets it again."""
+        try:
+            if self._spans_begun:
+                self._taken, self._ended = self._spans_begun[0][0].start, False
+            for _, begun in self._spans_begun:
+                if begun is not None:
+                    begun.stop()
+            self._raw.close()
+        finally:
+            self._spans_begun.clear()
+            if self._scan.sink is not None:
+                self._scan.sink.abandon()
+
+    # --- which frames are next --------------------------------------------------------------------
+
+    def _next_span(self, frames, whole):
+        """The next range of scan points (in output order), WAIT or EOS; the same on every rank.
+
+        whole : no fewer than `frames`, but at the end
+        """
+        scan, selection, start = self._scan, self._scan.selection, self._taken
+        if self._ended or selection.count is not None and start >= selection.count:
+            return EOS
+        stop = start + frames if selection.count is None else min(start + frames, selection.count)
+        raw = selection.extent(range(start, stop))
+        there, end = self._comm.from_root(self._ask, len(raw), raw.start)
+        if end and selection.points is not None:
+            never = self._never_came(raw.start + there)
+            if len(never) and whole:
+                return WAIT                     # they are told with the frames that they were among
+            self._leave_out(never, raw.start + there)
+            selection = scan.selection
+            stop = min(stop, selection.count)
+            if start >= selection.count:
+                return EOS
+        ready = min(selection.reached(raw.start + there, start), stop - start)
+        last = bool(end) or selection.count is not None and start + ready >= selection.count
+        enough = frames if whole or scan.sink is not None else min(frames, scan.p.min_frames)
+        if ready <= 0:
+            self._ended = bool(end)
+            return EOS if end else WAIT
+        if ready < enough and not last:
+            return WAIT
+        return range(start, start + ready)
+
+    def _never_came(self, end):
+        """Listed scan points that never came, because the scan ended before `end`."""
+        points = self._scan.selection.points[self._taken:]
+        return points[points >= end]
+
+    def _leave_out(self, never, end):
+        if len(never):
+            numbers = share.numbers(self._scan, np.unique(never)).tolist()
+            self._report_bad([(number, f"the scan ended after {end} frames") for number in numbers])
+            self._scan.selection = self._scan.selection.without(never)
+
+    def _report_bad(self, frames):
+        self._scan.bad += frames
+        self._unsaved += frames
+
+    # --- beginning, and going ahead ---------------------------------------------------------------
+
+    def _begin(self, frames, keep, *, ahead=False):
+        """The next range of scan points, or a signal. This rank's share of it is under way then, if no hook is between.
+
+        ahead : only if all of them are there, lest live frames come in small batches
+        """
+        scan, span, begun = self._scan, self._next_span(frames, ahead), None
+        if isinstance(span, Signal):
+            return span
+        if scan.streams and scan.p.load_parallel not in (None, "common"):
+            try:
+                with self._comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
+                    begun = share.begin(scan, self._raw.reader(), self._points(span), keep=keep)
+            except BaseException:
+                if begun is not None:       # another rank could not
+                    begun.stop()
+                raise
+        self._taken = span.stop
+        self._spans_begun.append((span, begun))
+        return span
+
+    def _begin_another(self, frames, keep):
+        """`_begin` before it is its turn; what fails now is tried again then."""
+        try:
+            self._begin(frames, keep, ahead=True)
+        except PeerError as err:
+            if err.fatal:
+                raise
+        except Exception:       # noqa: BLE001, S110
+            pass
+
+    def _can_go_ahead(self, keep):
+        """Whether the next batch is begun before this one is given away; the same on every rank. One thread would only
+        take turns with MPI."""
+        if keep not in self._goes_ahead:
+            with self._comm.together("looking how frames are read"):
+                mine = self._scan.threads > 1 and self._raw.may_stay(keep)
+            self._goes_ahead[keep] = all(self._comm.each(mine))
+        return self._goes_ahead[keep]
+
+    def _points(self, span):
+        """The scan points of this rank's share of a range."""
+        return list(self._scan.selection.raw(self._comm.share(span)))
+
+    # --- a batch ----------------------------------------------------------------------------------
+
+    def _batch(self, span, begun, keep, *, stay):
+        """Load, correct and cut this rank's share of a span, or take it where it is `begun`, and number what came of
+        it.
+
+        stay : whether raw files may stay open until the next one
+        """
+        scan, dealt = self._scan, None
+        if scan.p.load_parallel in (None, "common"):
+            dealt = self._comm.deal(lambda: self._load_all(span))
+        with self._comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
+            rows = begun() if begun is not None else share.prepare(scan, self._points(span), dealt, keep=keep)
+            if not (stay and self._raw.may_stay(keep)):
+                self._raw.close()
+        dtype = rows.dtype.str if len(rows) else None
+        lost = as_text(rows.lost & ~scan.lost) if np.any(rows.lost) else ""
+        told = self._comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, lost))
+        dtypes, frames, positions, bad, blind, lost = zip(*told)
+        counts = [len(of_rank) for of_rank in frames]
+        frames, positions = np.concatenate(frames), np.concatenate(positions)
+        new = ""
+        if any(lost):
+            found = from_text(scan.lost.shape, *lost)
+            scan.lost |= found
+            new = as_text(found)
+        dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
+        if others:
+            raise RecipeError(f"{scan.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
+                              f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
+        self._report_bad([one for some in bad for one in some])
+        self._blind += sum(blind)
+        index, before = self.kept + np.arange(sum(counts)), sum(counts[:self._comm.rank])
+        self.kept += sum(counts)
+        self._tell_more(len(span))
+        if len(positions):
+            self._last = np.dtype(dtype), positions[-1]
+        return Batch(index=index[before:before + len(rows)], frame=rows.frame,
+                     data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
+                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
+                     chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
+                     dtype=np.dtype(dtype), packed=rows.packed, lost=new)
+
+    def _load_all(self, span):
+        """Root loads for everybody: what each rank's share is made of."""
+        spans = [share_of(span, rank, self._comm.size) for rank in range(self._comm.size)]
+        return [share.load(self._scan, list(self._scan.selection.raw(part))) for part in spans]
+
+    def _tell_more(self, frames):
+        """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
+        they could reach it, so that none takes it for the end. Those who go by the first number end there anyway, so
+        that `finish="blank"` holds to it as long as it can."""
+        scan = self._scan
+        told = scan.meta.num_frames
+        nearly = self.kept + frames >= told and scan.p.finish == "count"
+        if scan.total is None and (nearly or self.kept > told):
+            scan.meta = replace(scan.meta, num_frames=2 * (self.kept + frames))
+            if scan.sink is not None and scan.sink.grows:
+                scan.note(f"readers were told at most {told} frames, and as many may come: now they are told "
+                          f"{scan.meta.num_frames}. One that goes by the first number ends there")
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def _finish(self, frames):
+        if self._closed:
+            return
+        self._closed, scan = True, self._scan
+        with self._comm.together("close"):
+            scan.close()
+            if scan.source is not None:
+                scan.source.close()
+        if self.kept == 0:
+            why = f"; the first: {scan.bad[0][1]}" if scan.bad else ""
+            raise SourceError(f"{scan.where}not one frame could be prepared{why}")
+        if scan.bad:
+            scan.note(f"frames that could not be read: {len(scan.bad)}; info/bad_frames lists them")
+        if self._blind:
+            scan.note(f"frames without one good pixel: {self._blind}")
+        if scan.sink is not None:
+            if scan.p.finish == "blank" and scan.sink.grows:
+                self._fill_up(frames)
+            scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+
+    def _fill_up(self, frames):
+        """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.
+
+        They are number -1 and repeat the last position, because PtyPy needs one."""
+        scan, (dtype, position) = self._scan, self._last
+        while (n := min(frames, scan.meta.num_frames - self.kept)) > 0:
+            index, mine = self.kept + np.arange(n), self._comm.share(range(n))
+            data = np.zeros((len(mine), *scan.plan.shape), dtype)
+            weight = np.zeros(data.shape, bool)
+            blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data, weight=weight,
+                          position=np.tile(position, (len(mine), 1)), chunk=self._chunk, chunk_index=index,
+                          chunk_frame=np.full(n, -1), chunk_position=np.tile(position, (n, 1)),
+                          points=range(self._taken, self._taken), dtype=np.dtype(dtype),
+                          packed=scan.sink.pack(data, weight, np.zeros(n, bool)))
+            scan.blanks, self.kept = scan.blanks + n, self.kept + n
+            scan.sink.write(blank, scan.meta.asdict(), self._info, frames, wait=False)
+            self._chunk += 1
+        if scan.blanks:
+            scan.note(f"blank frames at the end: {scan.blanks}, of weight 0")
+
+
+class _RawFiles:
+    """The source's reader, which may stay from one batch to the next: opening files again takes 1 ms each."""
+
+    def __init__(self, scan):
+        self._scan, self._reader, self._opened = scan, None, ExitStack()
+
+    def reader(self):
+        if self._reader is None:
+            self._reader = self._opened.enter_context(self._scan.source.reader(self._scan.window))
+        return self._reader
+
+    def close(self):
+        self._reader = None
+        self._opened.close()
+
+    def may_stay(self, keep):
+        """Whether nobody is kept from the files: whoever looks at frames may open the same ones."""
+        return not (keep and self._in_the_way)
+
+    @cached_property
+    def _in_the_way(self):
+        """Whether HDF5 has files open while frames are read; then it refuses to open them in another way."""
+        source, corrections = self._scan.source, self._scan.corrections
+        return (corrections is not None and getattr(corrections, "reads", True)
+                or hasattr(source, "is_open_while_read") and source.is_open_while_read())
