@@ -284,6 +284,8 @@ def measure_long(folder, repeats):
 
 def measure_start(folder, repeats):
     """Rows that say how long it takes before the first frame."""
+    folder = folder / "start"           # thousands of files, in nobody else's way
+    folder.mkdir(exist_ok=True)
     for links in (500, 2000):
         master = folder / f"links_{links}_master.h5"
         if not master.exists():
