@@ -56,8 +56,8 @@ class Batch:
 
     index : (n,) place in the prepared scan, 0 ... N - 1
     frame : (n,) number of the raw frame
-    data : (n, h, w); weight : bool, (h, w) common to all, or (n, h, w); False = ignore. None where frames go to a file
-        and nobody looks at them (`PtyScan.prepare`)
+    data : (n, h, w); weight : bool (n, h, w), False = ignore. Where all masks are the same it is one, seen n times,
+        that cannot be written into: copy it. None where frames go to a file and nobody looks (`PtyScan.prepare`)
     position : (n, 2) of the illumination on the object, (y, x) [m]
     chunk : number of the chunk
     chunk_index, chunk_frame, chunk_position : the same of all rows of the chunk, whatever rank holds them
@@ -112,8 +112,7 @@ class Package(Mapping):
 
     def _rows(self):
         b = self.batch
-        weights = b.weight if b.weight.ndim == 3 else np.broadcast_to(b.weight, b.data.shape)
-        return {int(i): (d, w) for i, d, w in zip(b.index, b.data, weights)}
+        return {int(i): (d, w) for i, d, w in zip(b.index, b.data, b.weight)}
 
     def _chunk(self):
         b, rows = self.batch, self._rows()

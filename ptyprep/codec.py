@@ -211,26 +211,22 @@ class Encoder:
 
 
 class MaskEncoder(Encoder):
-    """Masks as bytes, `portable`. They are mostly equal: one that equals the last is not compressed again.
-
-    Of masks that have not `changed`, bool (n,), is known that they are equal to the one before.
-    """
+    """`Masks` as bytes, `portable`. One that equals the last is not compressed again."""
 
     def __init__(self):
         super().__init__("portable")
         self._last = None, None
 
-    def encode(self, frames, changed=None):
+    def encode(self, masks):
+        """The compressed mask of each frame, a list of bytes."""
         last, packed = self._last
         chunks = []
-        for i, frame in enumerate(np.ascontiguousarray(frames).view(np.uint8)):
-            same = i and changed is not None and not changed[i]
-            if not same and (last is None or last.shape != frame.shape or
-                             not np.array_equal(_words(frame), _words(last))):
-                last, packed = frame.copy(), super().encode(frame[None])[0]
+        for mask in np.ascontiguousarray(masks.different).view(np.uint8):
+            if last is None or last.shape != mask.shape or not np.array_equal(_words(mask), _words(last)):
+                last, packed = mask.copy(), super().encode(mask[None])[0]
             chunks.append(packed)
         self._last = last, packed
-        return chunks
+        return [chunks[number] for number in masks.which.tolist()]
 
 
 def _words(octets):

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ptyprep import compiled
+from ptyprep.buffers import scratch
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.masks import Masks
 
 
 def believable(frames, saturation=None, out=None):
@@ -41,30 +43,30 @@ def _largest(dtype, saturation):
     return -1 if math.isnan(saturation) else math.floor(saturation)
 
 
-def judge(frames, usable, known, saturation=None, out=None):
+def judge(frames, usable, known, saturation=None):
     """Which pixels of some frames are good: believable, and of those that can be used at all.
 
-    frames : (n, h, w); saturation : see `believable`
+    frames : (n, h, w), n > 0; saturation : see `believable`
     usable : bool (h, w); known : bool (h, w), pixels whose counts were not believable before
-    out : where to put the first of these, or None
 
-    Returns (good, changed, lost): bool (n, h, w); bool (n,), False where those of the frame before are good;
-    bool (h, w), pixels that are not `known` and not believable in some frame, or False where there are none.
+    Returns (`Masks`; bool (h, w), pixels that are not `known` and not believable in some frame, or False where there
+    are none).
     """
-    good = np.empty(frames.shape, bool) if out is None else out
+    good = scratch("good", frames.size).view(bool).reshape(frames.shape)
     if compiled.core is not None and frames.dtype.kind in "iu" and frames.dtype.isnative and all(
-            array.strides[-1] == array.itemsize for array in (frames, usable, known, good)):
+            array.strides[-1] == array.itemsize for array in (frames, usable, known)):
         limit = _largest(frames.dtype, saturation)
         if limit >= 0:
             lost = np.zeros(frames.shape[1:], bool)
             changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost)
-            return good, np.frombuffer(changed, bool), any_lost and lost
+            which = np.cumsum(np.frombuffer(changed, bool)) - 1
+            return Masks(good[:which[-1] + 1].copy(), which), any_lost and lost
     believable(frames, saturation, out=good)
     lost = ~(np.logical_and.reduce(good) | known)
     good &= usable
     changed = np.ones(len(frames), bool)
     changed[1:] = (good[1:] != good[:-1]).any(axis=(1, 2))
-    return good, changed, lost
+    return Masks(good[changed], np.cumsum(changed) - 1), lost
 
 
 def good_by_value(mask, bad_bits=None):

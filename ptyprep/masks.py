@@ -1,6 +1,7 @@
-"""Why a pixel is not used, one bit for each reason; and masks drawn as shapes."""
+"""Which pixels of each frame are used; why one is not, one bit for each reason; and masks drawn as shapes."""
 import zlib
 from base64 import b64decode, b64encode
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,44 @@ GAP, DEAD, HOT, OVERFLOW, USER, NON_FINITE, DETECTOR, OUTSIDE = (1 << bit for bi
 #: What `info/mask_reasons` tells of each bit.
 REASONS = {"gap": GAP, "dead": DEAD, "hot": HOT, "overflow": OVERFLOW, "user": USER, "non-finite": NON_FINITE,
            "detector": DETECTOR, "outside": OUTSIDE}
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of n frames. Mostly they are all the same, and one of them is worth keeping.
+
+    different : bool (k, h, w), True = good; which : (n,) the number of each frame's mask among them
+    """
+    different: np.ndarray
+    which: np.ndarray
+
+    @classmethod
+    def each(cls, stack):
+        """Masks (n, h, w) that are taken to be all different."""
+        return cls(stack, np.arange(len(stack)))
+
+    @classmethod
+    def joined(cls, parts):
+        """Those of some frames after those of others; at least of one.
+
+        >>> few, more = Masks.each(np.array([[[True]]])), Masks.each(np.array([[[True]], [[False]]]))
+        >>> Masks.joined([few, more, few]).which
+        array([0, 0, 1, 2])
+        """
+        different, which, count = [], [], 0
+        for part in (part for part in parts if len(part.which)):
+            same = count > 0 and np.array_equal(different[-1][-1], part.different[0])
+            which.append(part.which + count - same)
+            if len(part.different) > same:
+                different.append(part.different[same:])
+                count += len(different[-1])
+        return cls(np.concatenate(different), np.concatenate(which))
+
+    def stack(self):
+        """bool (n, h, w). Where all are the same it is one mask, seen n times, that nobody can write into."""
+        if len(self.different) == 1:
+            return np.broadcast_to(self.different, (len(self.which), *self.different.shape[1:]))
+        return self.different if len(self.different) == len(self.which) else self.different[self.which]
 
 
 def of_nexus(pixel_mask, others=0):

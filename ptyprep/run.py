@@ -10,7 +10,7 @@ from ptyprep import provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
-from ptyprep.masks import as_text, from_text
+from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
 
 
@@ -209,7 +209,7 @@ class Run:
             dealt = self._comm.deal(lambda: self._load_all(span))
         with self._comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
             rows = begun() if begun is not None else share.prepare(scan, self._points(span), dealt, keep=keep)
-            if not (stay and self._raw.may_stay(keep)):
+            if not stay or self._raw.is_open and not self._raw.may_stay(keep):
                 self._raw.close()
         dtype = rows.dtype.str if len(rows) else None
         lost = as_text(rows.lost & ~scan.lost) if np.any(rows.lost) else ""
@@ -287,12 +287,12 @@ class Run:
         while (n := min(frames, scan.meta.num_frames - self.kept)) > 0:
             index, mine = self.kept + np.arange(n), self._comm.share(range(n))
             data = np.zeros((len(mine), *scan.plan.shape), dtype)
-            weight = np.zeros(data.shape, bool)
-            blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data, weight=weight,
-                          position=np.tile(position, (len(mine), 1)), chunk=self._chunk, chunk_index=index,
-                          chunk_frame=np.full(n, -1), chunk_position=np.tile(position, (n, 1)),
+            masks = Masks(np.zeros((1, *scan.plan.shape), bool), np.zeros(len(mine), int))
+            blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
+                          weight=masks.stack(), position=np.tile(position, (len(mine), 1)), chunk=self._chunk,
+                          chunk_index=index, chunk_frame=np.full(n, -1), chunk_position=np.tile(position, (n, 1)),
                           points=range(self._taken, self._taken), dtype=np.dtype(dtype),
-                          packed=scan.sink.pack(data, weight, np.zeros(n, bool)))
+                          packed=scan.sink.pack(data, masks))
             scan.blanks, self.kept = scan.blanks + n, self.kept + n
             scan.sink.write(blank, scan.meta.asdict(), self._info, frames, wait=False)
             self._chunk += 1
@@ -310,6 +310,10 @@ class _RawFiles:
         if self._reader is None:
             self._reader = self._opened.enter_context(self._scan.source.reader(self._scan.window))
         return self._reader
+
+    @property
+    def is_open(self):
+        return self._reader is not None
 
     def close(self):
         self._reader = None

@@ -9,6 +9,7 @@ from ptyprep.correct import judge
 from ptyprep.errors import PositionError, RecipeError
 from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
+from ptyprep.masks import Masks
 from ptyprep.positions import checked, refuse_unknown
 from ptyprep.threads import Begun, in_threads
 
@@ -20,7 +21,7 @@ class Rows:
     """Prepared frames of some scan points.
 
     frame : (n,) raw frame numbers; position : (n, 2) [m]
-    data : (n, h, w); weight : (n, h, w) bool; None where they are not kept
+    data : (n, h, w); weight : (n, h, w) bool, see `Masks.stack`; None where they are not kept
     dtype : of the frames
     packed : (frames, masks) as the bytes that a file holds, where the scan is saved
     bad : ((raw frame number, reason), ...) of those that could not be read
@@ -66,9 +67,9 @@ def prepare(scan, points, loaded=None, *, keep=True):
     blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     dtype, lost = scan.counts_dtype, False
     if scan.corrects:           # a hook: all at once, on this thread
-        frames, good, _, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
+        frames, masks, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
         lost = reduce(np.logical_or, lost)
-        frames, good = _corrected(scan, np.concatenate(frames), np.concatenate(good))
+        frames, good = _corrected(scan, np.concatenate(frames), np.concatenate([some.stack() for some in masks]))
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
     make, gather = _making(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
@@ -110,71 +111,66 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
     made = plan.dtype(dtype)
     straight = plan.only_cuts and dtype.kind != "f"         # corrected counts are floats
     if keep:
-        data, weight = empty((len(points), *plan.shape), made), empty((len(points), *plan.shape), bool)
+        data = empty((len(points), *plan.shape), made)
 
     def make(some):
-        size = some.stop - some.start
-        out, good_out = (data[some], weight[some]) if keep else (empty((size, *plan.shape), made),
-                                                                 empty((size, *plan.shape), bool))
+        out = data[some] if keep else empty((some.stop - some.start, *plan.shape), made)
         part = take(some, out if straight else None)
         if not part.points:
-            return part, 0, ([], []), False
-        size = len(part.points)
-        out, good_out = out[:size], good_out[:size]
-        frames, good, changed, lost = (part.frames, part.weights, np.ones(size, bool), False) if scan.corrects else \
-            _believed(scan, part, good_out if plan.only_cuts else None)
+            return part, 0, ([], []), False, None
+        out = out[:len(part.points)]
+        frames, masks, lost = (part.frames, Masks.each(part.weights), False) if scan.corrects else \
+            _believed(scan, part)
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                frames, good, changed = np.where(finite, frames, 0), good & finite, np.ones(size, bool)
+                frames, masks = np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
         if not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
-        if not np.may_share_memory(good, good_out):
-            if changed.all():
-                plan.apply_weight(good, out=good_out)
-            else:
-                good_out[...] = plan.apply_weight(good[changed])[np.cumsum(changed) - 1]
-        blind = ~good_out.any(axis=(1, 2))
+        if not plan.only_cuts:
+            masks = replace(masks, different=plan.apply_weight(masks.different))
+        blind = ~masks.different.any(axis=(1, 2))[masks.which]
         if part.bad:
             blind &= ~_unread(part)
-        packed = ([], []) if scan.sink is None else scan.sink.pack(out, good_out, changed)
+        packed = ([], []) if scan.sink is None else scan.sink.pack(out, masks)
         part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
-        return part, int(blind.sum()), packed, lost
+        return part, int(blind.sum()), packed, lost, masks if keep else None
 
     def gather(blocks_made):
-        parts, blind, packed, lost = zip(*blocks_made)
+        parts, blind, packed, lost, masks = zip(*blocks_made)
         kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
-        frames, masks = (data, weight) if keep else (None, None)
-        if keep and len(kept) < len(points):
-            rows = np.concatenate([np.arange(some.start, some.start + len(part.points))
-                                   for some, part in zip(blocks, parts)])
-            frames, masks = data[rows], weight[rows]
+        frames = weight = None
+        if keep:
+            frames, weight = data, np.zeros((0, *plan.shape), bool)
+            if len(kept) < len(points):
+                frames = data[np.concatenate([np.arange(some.start, some.start + len(part.points))
+                                              for some, part in zip(blocks, parts)])]
+            if kept:
+                weight = Masks.joined([some for some in masks if some is not None]).stack()
         positions = [part.positions for part in parts if part.points]
         positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
-        return Rows(numbers(scan, kept), frames, masks, _positions_of(scan, Loaded(kept, None, positions, bad=bad)),
+        return Rows(numbers(scan, kept), frames, weight, _positions_of(scan, Loaded(kept, None, positions, bad=bad)),
                     made, tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad),
                     sum(blind), reduce(np.logical_or, lost))
     return make, gather
 
 
-def _believed(scan, part, out=None):
+def _believed(scan, part):
     """A block's frames after the scan's corrections; and, as `correct.judge` tells them by their counts and the
-    detector's mask, and by what came with them: which pixels are good, where that changed, and which were lost.
-
-    out : where to put the second, or None
-    """
+    detector's mask, and by what came with them: their `Masks`, and which pixels were lost."""
     known = np.zeros(scan.window.shape, bool) if scan.lost is None else scan.lost
     frames, saturation = part.frames, getattr(scan.source, "saturation", None)
-    good, changed, lost = judge(frames, scan.cut(scan.good), known, saturation, out)
-    if part.weights is not None:
-        good &= part.weights > 0
-    if scan.corrections:
-        frames, good = scan.corrections(frames, good, part.points, scan.window)
-    if part.bad:                # with bad_frames="mask" they keep a place
-        good[_unread(part)] = False
+    masks, lost = judge(frames, scan.cut(scan.good), known, saturation)
     if part.weights is not None or scan.corrections or part.bad:
-        changed = np.ones(len(frames), bool)
-    return frames, good, changed, lost
+        good = masks.stack().copy()
+        if part.weights is not None:
+            good &= part.weights > 0
+        if scan.corrections:
+            frames, good = scan.corrections(frames, good, part.points, scan.window)
+        if part.bad:                # with bad_frames="mask" they keep a place
+            good[_unread(part)] = False
+        masks = Masks.each(good)
+    return frames, masks, lost
 
 
 def _unread(part):

@@ -38,7 +38,10 @@ def test_meta_does_not_take_its_methods_for_items():
     assert "asdict" not in META and META.get("keys") is None
 
 
-@pytest.mark.parametrize("weight", [np.arange(6).reshape(2, 3) > 1, np.arange(12).reshape(2, 2, 3) % 2 > 0])
+ONE_MASK = np.broadcast_to(np.arange(6).reshape(2, 3) > 1, (2, 2, 3))
+
+
+@pytest.mark.parametrize("weight", [ONE_MASK, np.arange(12).reshape(2, 2, 3) % 2 > 0])
 def test_a_package_has_the_form_of_ptypy(weight):
     b = batch(weight)
     package = Package(META, b)
@@ -48,19 +51,18 @@ def test_a_package_has_the_form_of_ptypy(weight):
     assert chunk["indices"] == [5, 6, 7, 8] and chunk["indices_node"] == [6, 7] and chunk["num"] == 1
     assert chunk["positions"].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
     assert {i: d.tolist() for i, d in chunk["data"].items()} == {6: [[0, 1, 2], [3, 4, 5]], 7: [[6, 7, 8], [9, 10, 11]]}
-    each = weight if weight.ndim == 3 else [weight, weight]
-    assert {i: w.tolist() for i, w in chunk["weights"].items()} == {6: each[0].tolist(), 7: each[1].tolist()}
+    assert {i: w.tolist() for i, w in chunk["weights"].items()} == {6: weight[0].tolist(), 7: weight[1].tolist()}
     told = package["iterable"]
     assert [t["index"] for t in told] == [5, 6, 7, 8]
     assert [t["position"].tolist() for t in told] == [[1, 2], [3, 4], [5, 6], [7, 8]]
     # A frame that another rank holds has neither data nor mask.
     assert [(t["data"] is None, t["mask"] is None) for t in told] == [(True, True), (False, False),
                                                                           (False, False), (True, True)]
-    assert told[2]["data"].tolist() == [[6, 7, 8], [9, 10, 11]] and told[2]["mask"].tolist() == each[1].tolist()
+    assert told[2]["data"].tolist() == [[6, 7, 8], [9, 10, 11]] and told[2]["mask"].tolist() == weight[1].tolist()
 
 
 def test_a_package_copies_no_frame():
-    b = batch(np.ones((2, 3), bool))
+    b = batch(ONE_MASK)
     package = Package(META, b)
     for data, weight in ([(package["chunk"]["data"][7], package["chunk"]["weights"][7])]
                          + [(t["data"], t["mask"]) for t in package["iterable"] if t["index"] == 7]):
@@ -70,7 +72,7 @@ def test_a_package_copies_no_frame():
 
 def test_a_package_knows_no_other_name():
     with pytest.raises(KeyError):
-        Package(META, batch(np.ones((2, 3), bool)))["data"]
+        Package(META, batch(ONE_MASK))["data"]
 
 
 def test_the_length_of_a_batch_is_that_of_this_rank():

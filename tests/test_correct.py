@@ -74,7 +74,7 @@ def test_masks_are_told_pixel_by_pixel(loops, given):
     kept = compiled.core
     try:
         compiled.core = kept if loops == "compiled" else None
-        good, changed, lost = judge(frames, usable, known, saturation)
+        masks, lost = judge(frames, usable, known, saturation)
     finally:
         compiled.core = kept
     told, first = np.zeros(frames.shape, bool), np.zeros(usable.shape, bool)
@@ -84,8 +84,9 @@ def test_masks_are_told_pixel_by_pixel(loops, given):
         right = right and (saturation is None or kind == "b" or count <= saturation)
         told[i, y, x] = right and usable[y, x]
         first[y, x] |= not right and not known[y, x]
-    assert np.array_equal(good, told) and np.array_equal(first, np.broadcast_to(lost, first.shape))
-    assert changed.tolist() == [i == 0 or not np.array_equal(told[i], told[i - 1]) for i in range(len(told))]
+    assert np.array_equal(masks.stack(), told) and np.array_equal(first, np.broadcast_to(lost, first.shape))
+    changed = [i == 0 or not np.array_equal(told[i], told[i - 1]) for i in range(len(told))]
+    assert np.diff(masks.which, prepend=-1).tolist() == changed and len(masks.different) == sum(changed)
 
 
 def test_the_loops_refuse_masks_of_another_size():

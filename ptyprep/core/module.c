@@ -136,7 +136,8 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
 }
 
 PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost)\n--\n\n"
-             "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w).\n"
+             "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w),\n"
+             "whose first masks are those of frames that do not have the mask of the frame before.\n"
              "Where one is above it, and not known to be: set in lost (h, w). Masks are bytes, 0 or 1, of frames or (h, w).\n\n"
              "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether lost was changed).");
 
@@ -167,11 +168,12 @@ static PyObject *judge(PyObject *self, PyObject *args)
             if (size < 8)
                 limit = MIN(limit, ((uint64_t)1 << 8 * size) - 1);
             Py_BEGIN_ALLOW_THREADS
-            for (Py_ssize_t i = 0; i < shape[0]; i++) {
+            Py_ssize_t made = 0;
+            for (Py_ssize_t i = 0; i < shape[0]; made += told[i++]) {
                 octets any = {i == 0};
                 for (Py_ssize_t y = 0; y < h; y++) {
                     #define AT(k) ((uint8_t *)views[k].buf + y * views[k].strides[axes[k] - 2])
-                    uint8_t *good = AT(GOOD) + i * views[GOOD].strides[0];
+                    uint8_t *good = AT(GOOD) + made * views[GOOD].strides[0];
                     Row row = {AT(FRAMES) + i * views[FRAMES].strides[0], AT(USABLE), AT(KNOWN),
                                i ? good - views[GOOD].strides[0] : NULL, good, AT(LOST)};
                     BY_SIZE(judge_row, size, row, w, limit, &any, &new)

@@ -42,12 +42,9 @@ class Link:
             return self.parts.ready(fingerprint, encoder, **self.may)
         return self.comm.from_root(ready)
 
-    def pack(self, frames, masks, changed):
-        """(frames, masks), each (n, h, w) and C-contiguous, as lists of the bytes that the file will hold.
-
-        changed : bool (n,), False where a frame's mask is that of the frame before it
-        """
-        return self.encoder.encode(frames), WEIGHTS.encode(masks, changed)
+    def pack(self, frames, masks):
+        """Frames (n, h, w), C-contiguous, and their `Masks`, as lists of the bytes that the file will hold."""
+        return self.encoder.encode(frames), WEIGHTS.encode(masks)
 
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
