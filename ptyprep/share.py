@@ -11,9 +11,8 @@ from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.masks import Masks
 from ptyprep.positions import checked, refuse_unknown
+from ptyprep.sources.blocks import block
 from ptyprep.threads import Begun, in_threads
-
-BLOCK = 4           # frames that are masked, cut and turned at a time
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ def prepare(scan, points, loaded=None, *, keep=True):
     loaded = replace(loaded, frames=_region_of(scan, loaded.frames, "frames"),
                      weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
     n = len(loaded.points)
-    blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    size = block(n, loaded.frames.shape[1:], loaded.frames.dtype, scan.threads)
+    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     dtype, lost = scan.counts_dtype, False
     if scan.corrects:           # a hook: all at once, on this thread
         frames, masks, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
@@ -85,7 +85,8 @@ class begin:
     """
 
     def __init__(self, scan, fill, points, *, keep):
-        plan, blocks = scan.plan or FramePlan.make(scan.raw_shape), scan.source.blocks(points)
+        plan = scan.plan or FramePlan.make(scan.raw_shape)
+        blocks = scan.source.blocks(points, block(len(points), scan.window.shape, scan.raw_dtype, scan.threads))
         self._shape = plan.shape
         if hasattr(fill, "ready"):
             fill.ready(points)

@@ -37,7 +37,7 @@ class Told(ArrayFrames):
         yield partial(self._fill, window)
         self.open -= 1
 
-    def blocks(self, indices):
+    def blocks(self, indices, most):
         return [slice(start, start + 2) for start in range(0, len(indices), 2)]
 
     def read(self, indices, window=None):

@@ -38,10 +38,11 @@ class FrameSource(Protocol):
     files : the files that hold the data
     missing : [(range of frames, reason)] that cannot be read
 
-    A source that any thread may read has two methods more, as `Hdf5Stack` does: `reader` and `blocks`. Then frames are
-    read and prepared a few at a time, and the next batch while one is looked at: a reader stays open from batch to
-    batch, and its `ready(indices)`, if it has one, is called for each before any of it is read. A source that has HDF5
-    files open meanwhile says so by `is_open_while_read()`, and only `prepare`, where nobody looks, goes ahead.
+    A source that any thread may read has two methods more, as `Hdf5Stack` does: `reader(window)`, and `blocks(indices,
+    most)`, which tells what to read together. Then frames are read and prepared a few at a time, and the next batch
+    while one is looked at: a reader stays open from batch to batch, and its `ready(indices)`, if it has one, is called
+    for each before any of it is read. A source that has HDF5 files open meanwhile says so by `is_open_while_read()`,
+    and only `prepare`, where nobody looks, goes ahead.
     """
     shape: tuple
     dtype: np.dtype

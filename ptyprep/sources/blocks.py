@@ -4,22 +4,31 @@ import numpy as np
 from ptyprep.buffers import empty
 from ptyprep.threads import in_threads
 
-BLOCK = 8           # frames that a thread reads together, at most: they stay in the processor's cache
+BLOCK_BYTES = 32 << 20      # frames that a thread takes at a time; each time costs 1 ms of Python, whatever their size
+
+
+def block(n, shape, dtype, threads):
+    """How many of n frames (h, w) a thread takes at a time: no more than `BLOCK_BYTES`, but one, and so many that no
+    thread has more to do than the others.
+
+    >>> block(100, (512, 512), "u4", 2), block(32, (512, 512), "u4", 2), block(100, (4096, 4096), "u4", 2)
+    (25, 16, 1)
+    """
+    most = max(BLOCK_BYTES // max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1), 1)
+    turns = max(-(-n // (most * threads)), 1)
+    return max(-(-n // (turns * threads)), 1)
 
 
 class InBlocks:
     """A source whose `read` follows from its `reader` and `blocks`; see `FrameSource`."""
     threads = 1
 
-    def block(self, n):
-        """How many of `n` frames are read together: so few that each thread has something to do."""
-        return BLOCK if self.threads < 2 else min(max(n // (2 * self.threads), 1), BLOCK)
-
     def read(self, indices, window=None):
         """Frames by number; see `FrameSource.read`. Raises what `reader` says."""
         indices = np.asarray(indices, int)
         h, w = window.shape if window else self.shape[1:]
         out = empty((len(indices), h, w), self.dtype)
+        blocks = self.blocks(indices, block(len(indices), (h, w), self.dtype, self.threads))
         with self.reader(window) as fill:
-            in_threads(lambda some: fill(indices[some], out[some]), self.blocks(indices), self.threads)
+            in_threads(lambda some: fill(indices[some], out[some]), blocks, self.threads)
         return out

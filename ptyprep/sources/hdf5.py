@@ -355,8 +355,9 @@ class Hdf5Stack(InBlocks):
         h, w = self.shape[1:]
         yield _Reader(self, _Opened(self.dtype, self._places), window or (slice(0, h), slice(0, w)))
 
-    def blocks(self, indices):
-        """Slices of frame numbers that are best read together: few, and no chunk is in two of them."""
+    def blocks(self, indices, most):
+        """Slices of frame numbers that are best read together: `most`, or what lies in one chunk, for no chunk is in
+        two of them."""
         indices = np.asarray(indices, int)
         breaks = np.ones(len(indices), bool)
         if self._deep:
@@ -365,9 +366,9 @@ class Hdf5Stack(InBlocks):
                 where, frames = piece.places(indices)
                 chunk[where] = number + len(self.pieces) * (frames // piece.depth)
             breaks[1:] = np.diff(chunk) != 0
-        starts, block = [], self.block(len(indices))
+        starts = []
         for start in np.flatnonzero(breaks).tolist():
-            if not starts or start - starts[-1] >= block:
+            if not starts or start - starts[-1] >= most:
                 starts.append(start)
         return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(indices)])]
 
