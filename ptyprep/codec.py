@@ -211,19 +211,20 @@ class Encoder:
 
 
 class MaskEncoder(Encoder):
-    """`Masks` as bytes, `portable`. One that equals the last is not compressed again."""
+    """Masks as bytes, `portable`."""
 
     def __init__(self):
         super().__init__("portable")
         self._last = None, None
 
-    def encode(self, masks):
-        """The compressed mask of each frame, a list of bytes."""
+    def encode_masks(self, masks):
+        """The compressed chunk of each frame's mask in some `Masks`, a list of bytes. One that equals the last is not
+        compressed again."""
         last, packed = self._last
         chunks = []
         for mask in np.ascontiguousarray(masks.different).view(np.uint8):
             if last is None or last.shape != mask.shape or not np.array_equal(_words(mask), _words(last)):
-                last, packed = mask.copy(), super().encode(mask[None])[0]
+                last, packed = mask.copy(), self.encode(mask[None])[0]
             chunks.append(packed)
         self._last = last, packed
         return [chunks[number] for number in masks.which.tolist()]

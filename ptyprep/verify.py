@@ -9,6 +9,7 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
+from ptyprep.masks import Masks
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
@@ -225,7 +226,7 @@ class _Joined:
                         yield dataset.id.read_direct_chunk((i, 0, 0))[1]
             return
         for block in self._decoded(name):
-            yield from encoder.encode(block if name == "data" else (block > 0).astype(np.uint8))
+            yield from encoder.encode(block) if name == "data" else encoder.encode_masks(Masks.each(block > 0))
 
     def _byte_masks(self):
         with open_hdf5(self.stacks["weights"][0].path) as file:

@@ -44,7 +44,7 @@ class Link:
 
     def pack(self, frames, masks):
         """Frames (n, h, w), C-contiguous, and their `Masks`, as lists of the bytes that the file will hold."""
-        return self.encoder.encode(frames), WEIGHTS.encode(masks)
+        return self.encoder.encode(frames), WEIGHTS.encode_masks(masks)
 
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
