@@ -15,7 +15,7 @@ import numpy as np
 from isal import isal_zlib
 
 from ptyprep import codec_numpy, compiled
-from ptyprep.buffers import scratch
+from ptyprep.buffers import empty, scratch
 from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -200,13 +200,15 @@ class Encoder:
         return {}
 
     def encode(self, frames):
-        """The compressed chunk of each frame (n, h, w): a list of bytes that `write_direct_chunk` takes."""
+        """The compressed chunk of each frame (n, h, w): a list of bytes, or views of some, for `write_direct_chunk`."""
         frames = np.ascontiguousarray(frames)
         if self.how == "none" or not len(frames):
             return [frame.tobytes() for frame in frames]
         encode = "shuffle_deflate" if self.how == "portable" else "bitshuffle_lz4"
-        if compiled.core is not None and frames.itemsize in compiled.SIZES:
-            return getattr(compiled.core, encode)(frames, len(frames), frames.itemsize)
+        if compiled.core is not None and frames.itemsize in compiled.SIZES and frames.size:
+            out = empty(len(frames) * compiled.core.room(frames[0].nbytes), np.uint8)
+            ends = np.cumsum(getattr(compiled.core, encode)(frames, len(frames), frames.itemsize, out)).tolist()
+            return [out[start:end].data for start, end in zip([0, *ends], ends)]
         return [getattr(codec_numpy, encode)(frame.reshape(-1)) for frame in frames]
 
 
@@ -224,7 +226,7 @@ class MaskEncoder(Encoder):
         chunks = []
         for mask in np.ascontiguousarray(masks.different).view(np.uint8):
             if last is None or last.shape != mask.shape or not np.array_equal(_words(mask), _words(last)):
-                last, packed = mask.copy(), self.encode(mask[None])[0]
+                last, packed = mask.copy(), bytes(self.encode(mask[None])[0])
             chunks.append(packed)
         self._last = last, packed
         return [chunks[number] for number in masks.which.tolist()]

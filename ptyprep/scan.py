@@ -162,7 +162,7 @@ class PtyScan(Tree):
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
         self.blanks = 0                         # frames of weight 0 at the end
         self._before = {}                       # the fingerprint of the run that is resumed
-        self._run = None                        # once it is initialized
+        self._under_way = None                        # once it is initialized
 
     @classmethod
     def understands(cls, path):
@@ -253,7 +253,7 @@ class PtyScan(Tree):
         if self.p.dfile is not None:
             self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
             run.go_on()
-        self._run = run
+        self._under_way = run
         self.p.freeze()
         with self.comm.together("post_initialize"):
             self.post_initialize()
@@ -321,9 +321,9 @@ class PtyScan(Tree):
                 progress(len(batch.chunk_index))
 
     def _begun(self):
-        if self._run is None:
+        if self._under_way is None:
             raise RecipeError(f"{self.recipe_name}: call initialize() first")
-        return self._run
+        return self._under_way
 
     @property
     def corrects(self):
@@ -343,7 +343,7 @@ class PtyScan(Tree):
     @property
     def frames_done(self):
         """Frames that are prepared so far, an earlier, interrupted run included."""
-        return self._run.kept if self._run is not None else 0
+        return self._under_way.kept if self._under_way is not None else 0
 
     @property
     def chunk_frames(self):

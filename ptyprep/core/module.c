@@ -287,32 +287,33 @@ static size_t portable(const uint8_t *in, size_t size, size_t itemsize, uint8_t 
     return deflate(shuffled, size, out, (Token *)work);
 }
 
-/* A list of the chunks of n frames (C-contiguous, given by their bytes). */
+/* The chunks of n frames (C-contiguous, given by their bytes), one after the other into out; a list of their lengths. */
 static PyObject *encoded(PyObject *args, Encoding how)
 {
-    Py_buffer in;
+    Py_buffer in, out;
     Py_ssize_t itemsize, n;
     PyObject *list = NULL;
-    if (!PyArg_ParseTuple(args, "y*nn", &in, &n, &itemsize))
+    if (!PyArg_ParseTuple(args, "y*nnw*", &in, &n, &itemsize, &out))
         return NULL;
     if (itemsize < 1 || !is_usual(itemsize) || n < 1 || n > in.len / itemsize || in.len % (n * itemsize))
         PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd frames of numbers of %zd bytes", in.len, n, itemsize);
+    else if ((size_t)(out.len / n) < how.bound(in.len / n))
+        PyErr_Format(PyExc_ValueError, "%zd bytes may be too few for %zd chunks", out.len, n);
     else {
         size_t size = in.len / n, *made = malloc(n * sizeof *made);
-        uint8_t *work = malloc(how.work(size) + n * how.bound(size));
+        uint8_t *work = malloc(how.work(size) + 1);
         if (!made || !work)
             PyErr_NoMemory();
         else {
             Py_BEGIN_ALLOW_THREADS
-            uint8_t *at = work + how.work(size);
+            uint8_t *at = out.buf;
             for (Py_ssize_t i = 0; i < n; at += made[i++])
                 made[i] = how.encode((uint8_t *)in.buf + i * size, size, itemsize, at, work);
             Py_END_ALLOW_THREADS
-            uint8_t *out = work + how.work(size);
             list = PyList_New(n);
-            for (Py_ssize_t i = 0; list && i < n; out += made[i++]) {
-                PyObject *chunk = PyBytes_FromStringAndSize((char *)out, made[i]);
-                if (chunk == NULL || PyList_SetItem(list, i, chunk))
+            for (Py_ssize_t i = 0; list && i < n; i++) {
+                PyObject *length = PyLong_FromSize_t(made[i]);
+                if (length == NULL || PyList_SetItem(list, i, length))
                     Py_CLEAR(list);
             }
         }
@@ -320,19 +321,29 @@ static PyObject *encoded(PyObject *args, Encoding how)
         free(made);
     }
     PyBuffer_Release(&in);
+    PyBuffer_Release(&out);
     return list;
 }
 
-PyDoc_STRVAR(bitshuffle_lz4_doc, "bitshuffle_lz4(frames, n, itemsize)\n--\n\n"
-             "The chunks that HDF5 filter 32008 makes of n frames: a list of bytes.");
+PyDoc_STRVAR(room_doc, "room(size)\n--\n\nBytes that are enough for the chunk of a frame of so many, however it is encoded.");
+
+static PyObject *room(PyObject *self, PyObject *size)
+{
+    size_t n = PyLong_AsSize_t(size);
+    return PyErr_Occurred() ? NULL : PyLong_FromSize_t(MAX(encode_bound(n), deflate_bound(n)));
+}
+
+PyDoc_STRVAR(bitshuffle_lz4_doc, "bitshuffle_lz4(frames, n, itemsize, out)\n--\n\n"
+             "The chunks that HDF5 filter 32008 makes of n frames, one after the other into out, of n times their `room`.\n\n"
+             "Returns the list of their lengths.");
 
 static PyObject *bitshuffle_lz4(PyObject *self, PyObject *args)
 {
     return encoded(args, (Encoding){bslz4, encode_bound, no_work});
 }
 
-PyDoc_STRVAR(shuffle_deflate_doc, "shuffle_deflate(frames, n, itemsize)\n--\n\n"
-             "The chunks that HDF5's filters shuffle and deflate make of n frames: a list of bytes.");
+PyDoc_STRVAR(shuffle_deflate_doc, "shuffle_deflate(frames, n, itemsize, out)\n--\n\n"
+             "The same of HDF5's filters shuffle and deflate.");
 
 static PyObject *shuffle_deflate(PyObject *self, PyObject *args)
 {
@@ -345,6 +356,7 @@ static PyMethodDef methods[] = {
     {"judge", judge, METH_VARARGS, judge_doc},
     {"transposed", transposed, METH_VARARGS, transpose_doc},
     {"unshuffle", unshuffle, METH_VARARGS, unshuffle_doc},
+    {"room", room, METH_O, room_doc},
     {"bitshuffle_lz4", bitshuffle_lz4, METH_VARARGS, bitshuffle_lz4_doc},
     {"shuffle_deflate", shuffle_deflate, METH_VARARGS, shuffle_deflate_doc},
     {NULL}

@@ -4,7 +4,7 @@ import numpy as np
 from ptyprep.buffers import empty
 from ptyprep.threads import in_threads
 
-BLOCK_BYTES = 32 << 20      # frames that a thread takes at a time; each time costs 1 ms of Python, whatever their size
+BLOCK_BYTES = 16 << 20      # frames that a thread takes at a time; each time costs 1 ms of Python, whatever their size
 
 
 def block(n, shape, dtype, threads):
@@ -12,7 +12,7 @@ def block(n, shape, dtype, threads):
     thread has more to do than the others.
 
     >>> block(100, (512, 512), "u4", 2), block(32, (512, 512), "u4", 2), block(100, (4096, 4096), "u4", 2)
-    (25, 16, 1)
+    (13, 16, 1)
     """
     most = max(BLOCK_BYTES // max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1), 1)
     turns = max(-(-n // (most * threads)), 1)
