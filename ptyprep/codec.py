@@ -17,6 +17,7 @@ from isal import isal_zlib
 from ptyprep import codec_numpy, compiled
 from ptyprep.buffers import empty, scratch
 from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
+from ptyprep.masks import same_mask
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
@@ -224,14 +225,9 @@ class MaskEncoder(Encoder):
         compressed again."""
         last, packed = self._last
         chunks = []
-        for mask in np.ascontiguousarray(masks.different).view(np.uint8):
-            if last is None or last.shape != mask.shape or not np.array_equal(_words(mask), _words(last)):
-                last, packed = mask.copy(), bytes(self.encode(mask[None])[0])
+        for mask in masks.different:
+            if not same_mask(last, mask):
+                last, packed = mask, bytes(self.encode(mask[None].view(np.uint8))[0])
             chunks.append(packed)
         self._last = last, packed
         return [chunks[number] for number in masks.which.tolist()]
-
-
-def _words(octets):
-    """Contiguous bytes as larger numbers, which are compared sooner."""
-    return octets.reshape(-1).view(np.uint64 if octets.size % 8 == 0 else np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 from ptyprep import compiled
 from ptyprep.buffers import scratch
 from ptyprep.errors import ParameterError, SourceError
-from ptyprep.masks import Masks
+from ptyprep.masks import Masks, same_mask
 
 
 def believable(frames, saturation=None, out=None):
@@ -43,11 +43,12 @@ def _largest(dtype, saturation):
     return -1 if math.isnan(saturation) else math.floor(saturation)
 
 
-def judge(frames, usable, known, saturation=None):
+def judge(frames, usable, known, saturation=None, before=None):
     """Which pixels of some frames are good: believable, and of those that can be used at all.
 
     frames : (n, h, w), n > 0; saturation : see `believable`
     usable : bool (h, w); known : bool (h, w), pixels whose counts were not believable before
+    before : bool (h, w), a mask that the first frame may have again; None
 
     Returns (`Masks`; bool (h, w), pixels that are not `known` and not believable in some frame, or False where there
     are none).
@@ -58,15 +59,21 @@ def judge(frames, usable, known, saturation=None):
         limit = _largest(frames.dtype, saturation)
         if limit >= 0:
             lost = np.zeros(frames.shape[1:], bool)
-            changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost)
-            which = np.cumsum(np.frombuffer(changed, bool)) - 1
-            return Masks(good[:which[-1] + 1].copy(), which), any_lost and lost
+            changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost, before)
+            changed = np.frombuffer(changed, bool)
+            return _masks(before, good[:changed.sum()].copy(), changed), any_lost and lost
     believable(frames, saturation, out=good)
     lost = ~(np.logical_and.reduce(good) | known)
     good &= usable
-    changed = np.ones(len(frames), bool)
-    changed[1:] = (good[1:] != good[:-1]).any(axis=(1, 2))
-    return Masks(good[changed], np.cumsum(changed) - 1), lost
+    changed = np.array([not same_mask(last, mask) for last, mask in zip([before, *good], good)])
+    return _masks(before, good[changed], changed), lost
+
+
+def _masks(before, new, changed):
+    """The `Masks` of frames of which some, bool (n,), have not that of the frame before, but one of the new ones."""
+    if changed[0]:
+        return Masks(new, np.cumsum(changed) - 1)
+    return Masks([before, *new], np.cumsum(changed))
 
 
 def good_by_value(mask, bad_bits=None):

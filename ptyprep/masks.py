@@ -1,6 +1,7 @@
 """Which pixels of each frame are used; why one is not, one bit for each reason; and masks drawn as shapes."""
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,10 @@ REASONS = {"gap": GAP, "dead": DEAD, "hot": HOT, "overflow": OVERFLOW, "user": U
 class Masks:
     """The masks of n frames. Mostly they are all the same, and one of them is worth keeping.
 
-    different : bool (k, h, w), True = good; which : (n,) the number of each frame's mask among them
+    different : bool (h, w) each, True = good, that nobody writes into
+    which : (n,) the number of each frame's mask among them
     """
-    different: np.ndarray
+    different: Sequence
     which: np.ndarray
 
     @classmethod
@@ -31,26 +33,29 @@ class Masks:
 
     @classmethod
     def joined(cls, parts):
-        """Those of some frames after those of others; at least of one.
+        """Those of some frames after those of others.
 
         >>> few, more = Masks.each(np.array([[[True]]])), Masks.each(np.array([[[True]], [[False]]]))
         >>> Masks.joined([few, more, few]).which
         array([0, 0, 1, 2])
         """
-        different, which, count = [], [], 0
+        different, which = [], []
         for part in (part for part in parts if len(part.which)):
-            same = count > 0 and np.array_equal(different[-1][-1], part.different[0])
-            which.append(part.which + count - same)
-            if len(part.different) > same:
-                different.append(part.different[same:])
-                count += len(different[-1])
-        return cls(np.concatenate(different), np.concatenate(which))
+            same = bool(different) and same_mask(different[-1], part.different[0])
+            which.append(part.which + len(different) - same)
+            different.extend(part.different[same:])
+        return cls(different, np.concatenate(which))
 
     def stack(self):
         """bool (n, h, w). Where all are the same it is one mask, seen n times, that nobody can write into."""
         if len(self.different) == 1:
-            return np.broadcast_to(self.different, (len(self.which), *self.different.shape[1:]))
-        return self.different if len(self.different) == len(self.which) else self.different[self.which]
+            return np.broadcast_to(self.different[0], (len(self.which), *self.different[0].shape))
+        return np.stack([self.different[number] for number in self.which.tolist()])
+
+
+def same_mask(one, other):
+    """Whether two masks, of which one may be None, are equal."""
+    return one is other or one is not None and other is not None and np.array_equal(one, other)
 
 
 def of_nexus(pixel_mask, others=0):

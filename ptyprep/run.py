@@ -287,7 +287,7 @@ class Run:
         while (n := min(frames, scan.meta.num_frames - self.kept)) > 0:
             index, mine = self.kept + np.arange(n), self._comm.share(range(n))
             data = np.zeros((len(mine), *scan.plan.shape), dtype)
-            masks = Masks(np.zeros((1, *scan.plan.shape), bool), np.zeros(len(mine), int))
+            masks = Masks([np.zeros(scan.plan.shape, bool)], np.zeros(len(mine), int))
             blank = Batch(index=index[mine.start:mine.stop], frame=np.full(len(mine), -1), data=data,
                           weight=masks.stack(), position=np.tile(position, (len(mine), 1)), chunk=self._chunk,
                           chunk_index=index, chunk_frame=np.full(n, -1), chunk_position=np.tile(position, (n, 1)),

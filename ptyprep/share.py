@@ -113,6 +113,7 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
     straight = plan.only_cuts and dtype.kind != "f"         # corrected counts are floats
     if keep:
         data = empty((len(points), *plan.shape), made)
+    last = [(None, None, False)]        # of most frames: the mask, what the plan makes of it, whether a pixel is good
 
     def make(some):
         out = data[some] if keep else empty((some.stop - some.start, *plan.shape), made)
@@ -121,16 +122,21 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
             return part, 0, ([], []), False, None
         out = out[:len(part.points)]
         frames, masks, lost = (part.frames, Masks.each(part.weights), False) if scan.corrects else \
-            _believed(scan, part)
+            _believed(scan, part, last[0][0])
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
                 frames, masks = np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
         if not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
-        if not plan.only_cuts:
-            masks = replace(masks, different=plan.apply_weight(masks.different))
-        blind = ~masks.different.any(axis=(1, 2))[masks.which]
+        planned, known = [], last[0]
+        for mask in masks.different:
+            if mask is not known[0]:
+                ready = mask if plan.only_cuts else plan.apply_weight(mask)
+                last[0] = known = mask, ready, bool(ready.any())
+            planned.append(known)
+        masks = replace(masks, different=[ready for _, ready, _ in planned])
+        blind = ~np.array([sees for *_, sees in planned])[masks.which]
         if part.bad:
             blind &= ~_unread(part)
         packed = ([], []) if scan.sink is None else scan.sink.pack(out, masks)
@@ -156,12 +162,15 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
     return make, gather
 
 
-def _believed(scan, part):
+def _believed(scan, part, before=None):
     """A block's frames after the scan's corrections; and, as `correct.judge` tells them by their counts and the
-    detector's mask, and by what came with them: their `Masks`, and which pixels were lost."""
+    detector's mask, and by what came with them: their `Masks`, and which pixels were lost.
+
+    before : a mask that they may have again
+    """
     known = np.zeros(scan.window.shape, bool) if scan.lost is None else scan.lost
     frames, saturation = part.frames, getattr(scan.source, "saturation", None)
-    masks, lost = judge(frames, scan.cut(scan.good), known, saturation)
+    masks, lost = judge(frames, scan.cut(scan.good), known, saturation, before)
     if part.weights is not None or scan.corrections or part.bad:
         good = masks.stack().copy()
         if part.weights is not None:

@@ -361,7 +361,7 @@ FUZZ = textwrap.dedent("""
                             zip(room, (_core.bitshuffle_lz4, _core.shuffle_deflate)))
         assert np.frombuffer(zlib.decompress(deflated), "u1").reshape(size, -1).T.tobytes() == frame.tobytes()
         usable, good, lost = np.ones((h, w), "u1"), np.empty((1, h, w), "u1"), np.zeros((h, w), "u1")
-        _core.judge(frame[None], 1000, usable, lost.copy(), good, lost)
+        _core.judge(frame[None], 1000, usable, lost.copy(), good, lost, None)
         assert np.array_equal(good[0], frame <= 1000) and np.array_equal(lost, frame > 1000)
         turned, flip = np.empty((1, w, h), frame.dtype), random.choice([1, -1], 2)
         _core.transposed(frame.T[None, ::flip[0], ::flip[1]], turned)

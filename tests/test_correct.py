@@ -64,17 +64,18 @@ def some_frames(draw):
             of_frame[i] = of_frame[i - 1]
     frames = of_frame[..., :w] if draw(st.booleans()) else of_frame[..., ::2]
     usable, known = (rng.random((h, 2 * w))[:, :w] < p for p in (draw(st.sampled_from([0, 0.9, 1])), 0.3))
-    return frames, usable, known, draw(st.sampled_from([None, 0, 100, 100.5, 1e30, -1]))
+    before = draw(st.sampled_from([None, np.zeros((h, w), bool), usable]))
+    return frames, usable, known, draw(st.sampled_from([None, 0, 100, 100.5, 1e30, -1])), before
 
 
 @given(some_frames())
 @pytest.mark.parametrize("loops", ["compiled", "NumPy"])
 def test_masks_are_told_pixel_by_pixel(loops, given):
-    frames, usable, known, saturation = given
+    frames, usable, known, saturation, before = given
     kept = compiled.core
     try:
         compiled.core = kept if loops == "compiled" else None
-        masks, lost = judge(frames, usable, known, saturation)
+        masks, lost = judge(frames, usable, known, saturation, before)
     finally:
         compiled.core = kept
     told, first = np.zeros(frames.shape, bool), np.zeros(usable.shape, bool)
@@ -85,19 +86,22 @@ def test_masks_are_told_pixel_by_pixel(loops, given):
         told[i, y, x] = right and usable[y, x]
         first[y, x] |= not right and not known[y, x]
     assert np.array_equal(masks.stack(), told) and np.array_equal(first, np.broadcast_to(lost, first.shape))
-    changed = [i == 0 or not np.array_equal(told[i], told[i - 1]) for i in range(len(told))]
-    assert np.diff(masks.which, prepend=-1).tolist() == changed and len(masks.different) == sum(changed)
+    changed = [last is None or not np.array_equal(last, mask) for last, mask in zip([before, *told], told)]
+    assert np.diff(masks.which).tolist() == changed[1:] and masks.which[0] == 0
+    assert (masks.different[0] is before) == (not changed[0]) and len(masks.different) == masks.which[-1] + 1
 
 
 def test_the_loops_refuse_masks_of_another_size():
     core = pytest.importorskip("ptyprep._core")
     frames, mask, good = np.zeros((2, 3, 4), "u2"), np.ones((3, 4), bool), np.empty((2, 3, 4), bool)
-    core.judge(frames, 5, mask, mask, good, mask.copy())
+    core.judge(frames, 5, mask, mask, good, mask.copy(), None)
     for wrong in ((frames[:, :2], mask, good), (frames, mask[:, :2], good), (frames, mask, good[:1]),
                   (frames.astype("c16"), mask, good), (frames, mask.astype("u2"), good),
                   (frames[..., ::2], mask[:, ::2], good[..., ::2]), (frames[0], mask, good)):
         with pytest.raises((ValueError, BufferError)):
-            core.judge(wrong[0], 5, wrong[1], mask, wrong[2], mask.copy())
+            core.judge(wrong[0], 5, wrong[1], mask, wrong[2], mask.copy(), mask)
+    with pytest.raises(ValueError, match="different sizes"):
+        core.judge(frames, 5, mask, mask, good, mask.copy(), mask[:2])
 
 
 def test_every_yes_and_no_is_believed():

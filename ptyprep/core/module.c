@@ -135,29 +135,30 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
     return fits < 0 ? NULL : state == NO_MEMORY ? PyErr_NoMemory() : PyLong_FromSsize_t(done);
 }
 
-PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost)\n--\n\n"
+PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost, before)\n--\n\n"
              "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w),\n"
              "whose first masks are those of frames that do not have the mask of the frame before.\n"
-             "Where one is above it, and not known to be: set in lost (h, w). Masks are bytes, 0 or 1, of frames or (h, w).\n\n"
+             "Where one is above it, and not known to be: set in lost (h, w). Masks are bytes, 0 or 1, of frames or (h, w).\n"
+             "Before the first frame there is the mask `before` (h, w), or None.\n\n"
              "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether lost was changed).");
 
 static PyObject *judge(PyObject *self, PyObject *args)
 {
-    enum { FRAMES, USABLE, KNOWN, GOOD, LOST, ALL };
-    static const int axes[ALL] = {3, 2, 2, 3, 2}, flags[ALL] = {0, 0, 0, PyBUF_WRITABLE, PyBUF_WRITABLE};
+    enum { FRAMES, USABLE, KNOWN, GOOD, LOST, BEFORE, ALL };
+    static const int axes[ALL] = {3, 2, 2, 3, 2, 2}, flags[ALL] = {0, 0, 0, PyBUF_WRITABLE, PyBUF_WRITABLE, 0};
     PyObject *given[ALL], *differ = NULL, *result = NULL;
     unsigned long long limit;
-    if (!PyArg_ParseTuple(args, "OKOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD],
-                          &given[LOST]))
+    if (!PyArg_ParseTuple(args, "OKOOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD],
+                          &given[LOST], &given[BEFORE]))
         return NULL;
     Py_buffer views[ALL];
-    int got = 0;
-    while (got < ALL && !rows_of(given[got], &views[got], axes[got], flags[got]))
+    int got = 0, all = given[BEFORE] == Py_None ? BEFORE : ALL;
+    while (got < all && !rows_of(given[got], &views[got], axes[got], flags[got]))
         got++;
-    if (got == ALL) {
+    if (got == all) {
         const Py_ssize_t *shape = views[FRAMES].shape, size = views[FRAMES].itemsize, h = shape[1], w = shape[2];
         int fits = is_usual(size) && views[GOOD].shape[0] == shape[0];
-        for (int i = USABLE; i < ALL; i++)
+        for (int i = USABLE; i < all; i++)
             fits = fits && views[i].itemsize == 1 && views[i].shape[axes[i] - 2] == h
                 && views[i].shape[axes[i] - 1] == w;
         if (!fits)
@@ -170,12 +171,12 @@ static PyObject *judge(PyObject *self, PyObject *args)
             Py_BEGIN_ALLOW_THREADS
             Py_ssize_t made = 0;
             for (Py_ssize_t i = 0; i < shape[0]; made += told[i++]) {
-                octets any = {i == 0};
+                octets any = {i == 0 && all < ALL};
                 for (Py_ssize_t y = 0; y < h; y++) {
                     #define AT(k) ((uint8_t *)views[k].buf + y * views[k].strides[axes[k] - 2])
                     uint8_t *good = AT(GOOD) + made * views[GOOD].strides[0];
                     Row row = {AT(FRAMES) + i * views[FRAMES].strides[0], AT(USABLE), AT(KNOWN),
-                               i ? good - views[GOOD].strides[0] : NULL, good, AT(LOST)};
+                               made ? good - views[GOOD].strides[0] : all == ALL ? AT(BEFORE) : NULL, good, AT(LOST)};
                     BY_SIZE(judge_row, size, row, w, limit, &any, &new)
                 }
                 told[i] = is_any(any);
