@@ -56,8 +56,8 @@ class Batch:
 
     index : (n,) place in the prepared scan, 0 ... N - 1
     frame : (n,) number of the raw frame
-    data : (n, h, w); weight : bool (n, h, w), False = ignore. Where all masks are the same it is one, seen n times,
-        that cannot be written into: copy it. None where frames go to a file and nobody looks (`PtyScan.prepare`)
+    data : (n, h, w); weight : bool (n, h, w), False = ignore; it cannot be written into, for where all masks are the
+        same it is one, seen n times. None where frames go to a file and nobody looks (`PtyScan.prepare`)
     position : (n, 2) of the illumination on the object, (y, x) [m]
     chunk : number of the chunk
     chunk_index, chunk_frame, chunk_position : the same of all rows of the chunk, whatever rank holds them

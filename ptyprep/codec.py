@@ -17,7 +17,6 @@ from isal import isal_zlib
 from ptyprep import codec_numpy, compiled
 from ptyprep.buffers import empty, scratch
 from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
-from ptyprep.masks import same_mask
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
@@ -226,8 +225,8 @@ class MaskEncoder(Encoder):
         last, packed = self._last
         chunks = []
         for mask in masks.different:
-            if not same_mask(last, mask):
-                last, packed = mask, bytes(self.encode(mask[None].view(np.uint8))[0])
+            if last is None or not np.array_equal(last, mask):
+                last, packed = mask.copy(), bytes(self.encode(mask[None].view(np.uint8))[0])
             chunks.append(packed)
         self._last = last, packed
         return [chunks[number] for number in masks.which.tolist()]

@@ -47,10 +47,12 @@ class Masks:
         return cls(different, np.concatenate(which))
 
     def stack(self):
-        """bool (n, h, w). Where all are the same it is one mask, seen n times, that nobody can write into."""
+        """bool (n, h, w) that nobody can write into: where all are the same it is one mask, seen n times."""
         if len(self.different) == 1:
             return np.broadcast_to(self.different[0], (len(self.which), *self.different[0].shape))
-        return np.stack([self.different[number] for number in self.which.tolist()])
+        every = np.stack([self.different[number] for number in self.which.tolist()])
+        every.flags.writeable = False
+        return every
 
 
 def same_mask(one, other):

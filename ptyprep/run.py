@@ -52,12 +52,15 @@ class Run:
         """
         if frames < 1:
             raise ParameterError(f"auto({frames}): ask for one frame at least")
+        if self._closed:
+            return EOS
         scan = self._scan
         try:
             while True:
                 span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
                 if isinstance(span, Signal):
-                    self._raw.close()
+                    with self._comm.together("closing raw files"):
+                        self._raw.close()
                     break
                 begun = self._spans_begun[0][1]
                 if ahead and begun is not None and self._can_go_ahead(keep):
@@ -260,8 +263,6 @@ class Run:
     # --- ending -----------------------------------------------------------------------------------
 
     def _finish(self, frames):
-        if self._closed:
-            return
         self._closed, scan = True, self._scan
         with self._comm.together("close"):
             scan.close()
@@ -278,6 +279,8 @@ class Run:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
             scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+        # nobody goes on from here, and the scan is to be gone with its last name
+        self._scan = self._ask = self._info = self._raw = None
 
     def _fill_up(self, frames):
         """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.

@@ -162,7 +162,7 @@ class PtyScan(Tree):
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
         self.blanks = 0                         # frames of weight 0 at the end
         self._before = {}                       # the fingerprint of the run that is resumed
-        self._under_way = None                        # once it is initialized
+        self._under_way = None                  # the `Run`, once it is initialized
 
     @classmethod
     def understands(cls, path):
@@ -308,8 +308,8 @@ class PtyScan(Tree):
         return self._begun().batches(frames or self.chunk_frames, pause, keep=True)
 
     def prepare(self, frames=None, progress=None):
-        """Prepare all frames that are left and save them in `dfile`: the quickest way to a file, and in the memory of
-        a few frames, for none is kept after it is compressed.
+        """Prepare all frames that are left and save them in `dfile`: the quickest way to a file, and in little memory,
+        for no frame is kept after it is compressed.
 
         frames : in each chunk, of all ranks together; None for `frames_per_chunk`
         progress : called after each chunk with the number of its frames

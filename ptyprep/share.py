@@ -69,7 +69,7 @@ def prepare(scan, points, loaded=None, *, keep=True):
     if scan.corrects:           # a hook: all at once, on this thread
         frames, masks, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
         lost = reduce(np.logical_or, lost)
-        frames, good = _corrected(scan, np.concatenate(frames), np.concatenate([some.stack() for some in masks]))
+        frames, good = _corrected(scan, np.concatenate(frames), Masks.joined(masks).stack().copy())
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
     make, gather = _making(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
@@ -103,8 +103,8 @@ class begin:
 
 
 def _making(scan, plan, points, dtype, blocks, keep, take):
-    """How the rows of these scan points are made in blocks of a few frames, which stay in the processor's cache:
-    (make, gather), two functions. Any thread may `make` a block, and `gather` takes what came of all.
+    """How the rows of these scan points are made in blocks of a few frames: (make, gather), two functions. Any thread
+    may `make` a block, and `gather` takes what came of all.
 
     dtype : of the frames; blocks : slices of the points; keep : see `prepare`
     take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
@@ -230,7 +230,7 @@ def numbers(scan, points):
     """Raw frame numbers of scan points: a prepared scan that is prepared again remembers its own."""
     known = getattr(scan.source, "frame_ids", None)
     points = np.asarray(points, np.int64)
-    return points if known is None else known[points]
+    return points if known is None else np.asarray(known[points], np.int64)
 
 
 def _corrected(scan, frames, good):
@@ -241,7 +241,8 @@ def _corrected(scan, frames, good):
     if data.shape != frames.shape:
         raise RecipeError(f"{scan.recipe_name}.correct() made frames of shape {data.shape} from {frames.shape}; "
                           f"expected the same")
-    return data, good if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
+    # the hook may have kept what it was given
+    return data, good.copy() if weights is None else np.broadcast_to(np.asarray(weights) > 0, data.shape)
 
 
 def _region_of(scan, stack, what):

@@ -1,7 +1,9 @@
 """While one batch is looked at, the next is prepared; nobody notices but by the time."""
+import gc
 import os
 import threading
 import time
+import weakref
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from ptyprep import Par, PtyScan
+from ptyprep import EOS, Par, PtyScan
 from ptyprep.correct import Corrections
 from ptyprep.errors import SourceError
 from ptyprep.sources import open_frames
@@ -29,11 +31,12 @@ class Told(ArrayFrames):
 
     def __init__(self, frames, fails=()):
         super().__init__(frames)
-        self.fails, self.were_read, self.open = fails, set(), 0
+        self.fails, self.were_read, self.open, self.opened = fails, set(), 0, 0
 
     @contextmanager
     def reader(self, window=None):
         self.open += 1
+        self.opened += 1
         yield partial(self._fill, window)
         self.open -= 1
 
@@ -100,6 +103,30 @@ def test_the_next_batch_is_prepared_while_one_is_looked_at(threads, ahead):
         time.sleep(0.02)
         assert source.were_read == set(range(coming))               # and none beyond
     assert given == 20 and source.open == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_files_are_opened_once_for_all_batches_and_for_each_that_auto_gives(tmp_path, threads):
+    source = Told(FRAMES)
+    assert len(list(scan_of(source, threads=threads).batches(4))) == 5 and (source.opened, source.open) == (1, 0)
+    scan_of(source, threads=threads, dfile=tmp_path / "s.ptyd").prepare(4)
+    assert (source.opened, source.open) == (2, 0)
+    scan = scan_of(source, threads=threads)
+    for _ in range(5):
+        scan.auto(4)
+    assert (source.opened, source.open) == (7, 0)
+
+
+def test_a_scan_that_has_ended_is_gone_with_its_last_name():
+    scan = scan_of(Told(FRAMES))
+    gc.disable()
+    try:
+        assert len(list(scan.batches(4))) == 5 and scan.auto(4) is EOS and scan.frames_done == 20
+        gone = weakref.ref(scan)
+        del scan
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_auto_reads_only_what_it_gives():

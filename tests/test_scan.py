@@ -296,6 +296,23 @@ def test_full_frames_may_be_moved_by_correct_before_the_cut():
     assert np.array_equal(prepared(cls, shape=4, center=(6, 4))[0], np.roll(numbered(), 2, axis=1)[:, 4:8, 2:6])
 
 
+@pytest.mark.parametrize("orientation", range(8))
+def test_a_hook_may_return_what_cannot_be_written_into(orientation):
+    def read_only(array):
+        array = np.array(array)
+        array.flags.writeable = False
+        return array
+    frames = numbered()
+    frames[1::2, 0, 1] = 2**16 - 1
+    expected = prepared(recipe(Asked, frames_there=frames), orientation=orientation)
+    loads = recipe(Asked, load=lambda self, indices: read_only(frames[indices]))
+    corrects = recipe(loads, correct=lambda self, raw, weights, common: (read_only(raw), read_only(weights)))
+    for cls in (loads, corrects):
+        for ours, told in zip(prepared(cls, orientation=orientation), expected):
+            assert np.array_equal(ours, told)
+    assert np.count_nonzero(~expected[1]) >= N // 2
+
+
 def test_correct_may_leave_the_mask_alone_or_give_one_for_all():
     for mask, expected in ((None, True), (np.zeros((H, W)), False)):
         _, weight, *_ = prepared(recipe(correct=lambda self, raw, weights, common, mask=mask: (raw, mask)))

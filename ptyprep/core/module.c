@@ -49,7 +49,7 @@ static int holds(const Chunks *c, size_t high, size_t wide)
 /* An array (..., h, w) whose columns lie one after the other; -1 with an exception for any other. */
 static int rows_of(PyObject *object, Py_buffer *view, int axes, int flags)
 {
-    if (PyObject_GetBuffer(object, view, PyBUF_STRIDED | flags))
+    if (PyObject_GetBuffer(object, view, PyBUF_STRIDED_RO | flags))
         return -1;
     if (view->ndim == axes && (view->strides[axes - 1] == view->itemsize || view->shape[axes - 1] < 2))
         return 0;
@@ -199,7 +199,7 @@ static PyObject *transposed(PyObject *self, PyObject *args)
     Py_buffer in, view;
     PyObject *frames, *out;
     int fits = 0;
-    if (!PyArg_ParseTuple(args, "OO", &frames, &out) || PyObject_GetBuffer(frames, &in, PyBUF_STRIDED))
+    if (!PyArg_ParseTuple(args, "OO", &frames, &out) || PyObject_GetBuffer(frames, &in, PyBUF_STRIDED_RO))
         return NULL;
     if (rows_of(out, &view, 3, PyBUF_WRITABLE)) {
         PyBuffer_Release(&in);

@@ -146,7 +146,10 @@ class Disk(io.FileIO):
         the disk works while the next chunk is prepared, and is never far behind."""
         self._settle()
         self.check()
-        self._flushing = in_background("flushes", self._flush)
+        try:
+            self._flushing = in_background("flushes", self._flush)
+        except RuntimeError:        # Python ends, and begins no thread any more
+            self._flush()
 
     def _flush(self):
         try:

@@ -48,7 +48,8 @@ class Link:
 
     def write(self, batch, meta, info, size, *, wait=True):
         """Add a chunk: complete or absent for whoever looks. Every rank brings its rows; root writes them, and while
-        it does the next chunk can be prepared, unless it is to `wait`: then a failure is heard of with that one.
+        it does the next chunk can be prepared, unless it is to `wait`: then a failure is heard of with that one, but
+        for one that the disk only tells when it is flushed.
 
         meta : as known so far, num_frames being the most that will come; info : function that root calls
         size : how many frames are asked for in each chunk

@@ -356,8 +356,8 @@ class Hdf5Stack(InBlocks):
         yield _Reader(self, _Opened(self.dtype, self._places), window or (slice(0, h), slice(0, w)))
 
     def blocks(self, indices, most):
-        """Slices of frame numbers that are best read together: `most`, or what lies in one chunk, for no chunk is in
-        two of them."""
+        """Slices of frame numbers that are best read together: `most`, or more where the last lies in a chunk with
+        others, for no chunk is in two of them."""
         indices = np.asarray(indices, int)
         breaks = np.ones(len(indices), bool)
         if self._deep:

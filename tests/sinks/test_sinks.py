@@ -13,7 +13,7 @@ import hdf5plugin  # noqa: F401  for compression="bslz4"
 import numpy as np
 import pytest
 
-from ptyprep import Par, PtyScan
+from ptyprep import EOS, Par, PtyScan
 from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Disk
@@ -399,6 +399,52 @@ def test_growing_files_do_not_pile_up(tmp_path, save, monkeypatch):
                 prepare(tmp_path / "s.ptyd", save, type("Stopped", (Scan,), {"__doc__": "As before."}), resume=True)
         assert len(list(folder.glob("growing.*"))) == 1
     assert resumed(tmp_path / "s.ptyd", save)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("save", ["append", "merge"])
+def test_a_flush_that_fails_is_said_whichever_it_is(tmp_path, save, ahead, monkeypatch):
+    """It is under way while the next chunk is prepared, and the last one while the file is ended."""
+    class Stopped(Scan):
+        """Does not fail."""
+    flush, calls, fails, out = os.fdatasync, [], None, tmp_path / "s.ptyd"
+
+    def told(file):
+        calls.append(file)
+        if len(calls) == fails:
+            raise OSError(5, "Input/output error")
+        flush(file)
+    monkeypatch.setattr(os, "fdatasync", told)
+    scan = prepare(out, save, Stopped)
+    chunks, out = -(-N // 4), tmp_path / "t.ptyd"
+    assert len(calls) == chunks + 1 and scan.frames_done == N       # the empty file, too
+    for number in range(1, chunks + 2):
+        fails = number
+        calls.clear()
+        scan = Stopped(dfile=out, save=save, overwrite=True).initialize()
+        with pytest.raises(OutputError, match=f"{out.name} cannot be written: Input/output error"):
+            for _ in scan.batches(4) if ahead else iter(lambda: scan.auto(4), EOS):     # noqa: B023
+                pass
+        assert not out.exists()
+    assert resumed(out, save)
+
+
+@pytest.mark.parametrize("save", SINKS)
+def test_a_hook_may_keep_and_change_what_it_was_given(tmp_path, save):
+    class Keeps(Scan):
+        """The second half has no good pixel; it is told by writing into what was given before."""
+        kept = ()
+
+        def correct(self, raw, weights, common):
+            assert weights.flags.c_contiguous and weights.flags.writeable
+            self.kept += weights,
+            if len(self.kept) > N // 2:
+                for given in self.kept:
+                    given[...] = False
+            return raw, None
+    prepare(tmp_path / "s.ptyd", save, Keeps, frames=1)
+    good = read_ptyd(tmp_path / "s.ptyd")["weights"]
+    assert good[:N // 2].all() and not good[N // 2:].any()
 
 
 @pytest.mark.parametrize("save", SINKS)
