@@ -186,11 +186,10 @@ class FramePlan:
             padded = total / b**2 if self.mean else total
         return self._orient(padded, out)
 
-    def apply_weight(self, weight, out=None):
+    def apply_weight(self, weight):
         """A prepared mask from the window of a raw one: True only where every part is good.
 
         weight : (..., *window.shape), anything above 0 is good
-        out : where to put it, None for a new array
         Returns bool (..., *shape); padded pixels are False.
         """
         weight = np.asarray(weight)
@@ -199,7 +198,7 @@ class FramePlan:
         good = padded[..., ::b, ::b]
         if b > 1:
             good = np.logical_and.reduce([padded[..., i::b, j::b] for i in range(b) for j in range(b)])
-        return self._orient(good, out)
+        return self._orient(good, None)
 
     def apply_reasons(self, reasons):
         """Why prepared pixels are not good, from the reasons (bits, see `masks`) of the window's raw ones.

@@ -11,7 +11,7 @@ from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.masks import Masks
 from ptyprep.positions import checked, refuse_unknown
-from ptyprep.sources.blocks import block
+from ptyprep.sources.blocks import block, slices
 from ptyprep.threads import Begun, in_threads
 
 
@@ -63,8 +63,7 @@ def prepare(scan, points, loaded=None, *, keep=True):
     loaded = replace(loaded, frames=_region_of(scan, loaded.frames, "frames"),
                      weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
     n = len(loaded.points)
-    size = block(n, loaded.frames.shape[1:], loaded.frames.dtype, scan.threads)
-    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    blocks = slices(n, block(n, loaded.frames.shape[1:], loaded.frames.dtype, scan.threads))
     dtype, lost = scan.counts_dtype, False
     if scan.corrects:           # a hook: all at once, on this thread
         frames, masks, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
@@ -113,27 +112,28 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
     straight = plan.only_cuts and dtype.kind != "f"         # corrected counts are floats
     if keep:
         data = empty((len(points), *plan.shape), made)
-    last = [(None, None, False)]        # of most frames: the mask, what the plan makes of it, whether a pixel is good
+    last = None, None, False            # of most frames: the mask, what the plan makes of it, whether a pixel is good
 
     def make(some):
+        nonlocal last
         out = data[some] if keep else empty((some.stop - some.start, *plan.shape), made)
         part = take(some, out if straight else None)
         if not part.points:
             return part, 0, ([], []), False, None
         out = out[:len(part.points)]
         frames, masks, lost = (part.frames, Masks.each(part.weights), False) if scan.corrects else \
-            _believed(scan, part, last[0][0])
+            _believed(scan, part, last[0])
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
                 frames, masks = np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
         if not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
-        planned, known = [], last[0]
+        planned, known = [], last       # another thread may have another one next
         for mask in masks.different:
             if mask is not known[0]:
                 ready = mask if plan.only_cuts else plan.apply_weight(mask)
-                last[0] = known = mask, ready, bool(ready.any())
+                last = known = mask, ready, bool(ready.any())
             planned.append(known)
         masks = replace(masks, different=[ready for _, ready, _ in planned])
         blind = ~np.array([sees for *_, sees in planned])[masks.which]

@@ -19,9 +19,18 @@ def block(n, shape, dtype, threads):
     return max(-(-n // (turns * threads)), 1)
 
 
+def slices(n, most):
+    """n frames in slices of `most`; the last may be smaller."""
+    return [slice(start, min(start + most, n)) for start in range(0, n, most)]
+
+
 class InBlocks:
     """A source whose `read` follows from its `reader` and `blocks`; see `FrameSource`."""
     threads = 1
+
+    def blocks(self, indices, most):
+        """Slices of frame numbers that are best read together: `most` in each."""
+        return slices(len(indices), most)
 
     def read(self, indices, window=None):
         """Frames by number; see `FrameSource.read`. Raises what `reader` says."""

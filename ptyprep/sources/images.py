@@ -89,10 +89,6 @@ class ImageFiles(InBlocks):
         """What reads frames, in any thread: fill(indices, out); see `Hdf5Stack.reader`."""
         yield partial(self._fill, window)
 
-    def blocks(self, indices, most):
-        """Slices of frame numbers, `most` in each."""
-        return [slice(start, min(start + most, len(indices))) for start in range(0, len(indices), most)]
-
     def _fill(self, window, indices, out):
         for place, index in enumerate(indices):
             file = self._files[0 if self._inside else index]
