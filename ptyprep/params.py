@@ -19,6 +19,7 @@ Traceback (most recent call last):
 ptyprep.errors.ParameterError: no parameter 'shpae' in recipe 'eiger'; did you mean 'shape'?
 """
 
+import copy
 import difflib
 import functools
 import inspect
@@ -28,10 +29,9 @@ import sys
 from collections import ChainMap
 from collections.abc import Mapping
 from types import NoneType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
 from ptyprep.errors import ParameterError
 from ptyprep.reading import (  # noqa: F401 - Array: to declare with
@@ -154,7 +154,7 @@ class Group:
 
 
 class Tree:
-    """Base of what has parameters. A subclass gets `tree` (name to Par or Group), and `Values`."""
+    """Base of what has parameters. A subclass gets `tree` (name to Par or Group)."""
 
     tree: ClassVar[dict] = {}
     declared: ClassVar[dict] = {}        # what one class body says, before it is laid over its parents'
@@ -172,20 +172,28 @@ class Tree:
 
         Raises ParameterError with one line for each problem in any layer.
         """
-        return cls.Values(*layers)
+        values = Values(cls)
+        values._take(layers, complete=True)
+        return values
 
 
-class Values(BaseModel):
-    """The values of a recipe's parameters: read `p.mask.file`; an assignment is checked like any other input."""
+class Values:
+    """The values of a recipe's parameters: read `p.mask.file`; an assignment is checked like any other input.
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
-    _node: ClassVar[type] = Tree        # the recipe or group whose values these are
-    _origins: dict = PrivateAttr(default_factory=dict)
-    _frozen: bool = PrivateAttr(default=False)
+    node : the recipe or group whose values these are; they begin as defaults, None where there is none
+    """
 
-    def __init__(self, /, *layers, **given):
-        super().__init__()
-        self._take([*layers, ("keyword", given)], complete=True)
+    def __init__(self, node):
+        self._node, self._origins, self._frozen = node, {}, False
+        for name, item in node.tree.items():
+            self.__dict__[name] = (Values(item) if _is_group(item) else None if item.required else
+                                   copy.deepcopy(item.default) if isinstance(item.default, list | dict) else
+                                   item.default)
+
+    def __getattr__(self, name):
+        if name.startswith("_"):        # what copy and pickle ask for
+            raise AttributeError(name)
+        raise AttributeError(_unknown(self._node, name))
 
     def __setattr__(self, name, value):
         if name.startswith("_"):
@@ -200,8 +208,8 @@ class Values(BaseModel):
         return all(np.array_equal(mine[k], theirs[k]) if isinstance(mine[k], np.ndarray) else
                    type(mine[k]) is type(theirs[k]) and mine[k] == theirs[k] for k in mine)
 
-    def __repr_args__(self):
-        return list(self.flat().items())
+    def __repr__(self):
+        return f"{self._node.__name__}({', '.join(f'{name}={value!r}' for name, value in self.flat().items())})"
 
     def flat(self):
         """All values by dotted name, in the order of the declaration."""
@@ -274,9 +282,6 @@ class Values(BaseModel):
             owner.__dict__[leaf], owner._origins[leaf] = value, origin
 
 
-Tree.Values = Values
-
-
 def walk(node):
     """Every parameter of a recipe or group, as (dotted name, Par), in the order of the declaration."""
     for name, item in node.tree.items():
@@ -331,7 +336,7 @@ def _resolve(cls, name, note):
 
 
 def _grow(node, inherited, prefix, recipe_name):
-    """Give a recipe or group its tree and Values, from what its bases declared, oldest first."""
+    """Give a recipe or group its tree, from what its bases declared, oldest first."""
     tree = dict(inherited)
     for base in reversed(node.__mro__):
         for name, item in vars(base).get("declared", {}).items():
@@ -344,23 +349,10 @@ def _grow(node, inherited, prefix, recipe_name):
                 tree[name] = _place(node, name, item, known, f"{prefix}{name}.", recipe_name)
             elif known is not None:
                 raise TypeError(f"{owner} hides the parameter {name!r}; write {name} = Par({item!r})")
-    node.tree, node.prefix, node.recipe_name, node.Values = tree, prefix, recipe_name, _ValuesOf()
+    node.tree, node.prefix, node.recipe_name = tree, prefix, recipe_name
     for name, item in tree.items():
         if _is_group(item):
             setattr(node, name, item)
-
-
-class _ValuesOf:
-    """The class of a recipe's or group's values, made when somebody asks for it: most are never asked for."""
-
-    def __get__(self, _, node):
-        fields = {name: (Any, None if item.required else item.default) if isinstance(item, Par) else
-                  (item.Values, Field(default_factory=item.Values.model_construct)) for name, item in node.tree.items()}
-        made = create_model(f"{node.__name__}Values", __base__=Values, __module__=node.__module__, **fields)
-        made.__qualname__ = f"{node.__qualname__}.Values"       # where pickle finds it
-        made._node = node
-        node.Values = made
-        return made
 
 
 def _settle(owner, name, par, known):

@@ -16,7 +16,6 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, PlainValidator, TypeAdapter
 
 from ptyprep.errors import ParameterError
 
@@ -32,8 +31,16 @@ def _array(value):
     return array
 
 
+class _AsArray:
+    """Tells pydantic about `_array`, when it is loaded."""
+
+    def __get_pydantic_core_schema__(self, *_):
+        from pydantic_core import core_schema
+        return core_schema.no_info_plain_validator_function(_array)
+
+
 #: A float64 array: given as one, as nested lists, or as the path of a .npy file or a text table.
-Array = Annotated[np.ndarray, PlainValidator(_array)]
+Array = Annotated[np.ndarray, _AsArray()]
 
 #: Two numbers, (rows, columns) or (y, x).
 Pair = tuple[float, float]
@@ -48,15 +55,13 @@ def read(value, type, unit=None, choices=(), example=1):
 
     Raises ParameterError that reads on after "parameter 'psize' ".
     """
-    kinds, kind = members(type), value.__class__
-    if kind in kinds and (kind in (bool, int, float, types.NoneType) or kinds == (str,)):
-        return value            # as it came; most defaults are so
     number = functools.partial(_number, unit=unit, example=example)
     try:
-        return _adapter(type).validate_python(_meaning(value, type, choices, number))
+        meant = _meaning(value, type, choices, number)
+        return meant if _is_one(meant, type) else _adapter(type).validate_python(meant)
     except ParameterError:
         raise
-    except ValueError:               # pydantic's, or ours for what pydantic would let pass
+    except (ValueError, OverflowError):     # pydantic's, or ours for what pydantic would let pass
         raise ParameterError(f"must be {with_article(words(type))}, got {value!r}") from None
 
 
@@ -129,8 +134,21 @@ def with_article(words):
 
 # --- from input to what pydantic checks -------------------------------------------------------------
 
+_PLAIN = bool, int, float, str, types.NoneType
+
+
+def _is_one(value, type):
+    """Whether a value clearly is of a type, as most are: pydantic would give it back."""
+    kind = value.__class__
+    if kind is tuple:
+        return any(is_fixed(t) and (parts := items(t, len(value))) and all(map(_is_one, value, parts))
+                   for t in members(type))
+    return any(kind is t and t in _PLAIN or t is Path and isinstance(value, Path) for t in members(type))
+
+
 @functools.cache
 def _adapter(type):
+    from pydantic import ConfigDict, TypeAdapter  # it takes 0.1 s, and is seldom needed
     return TypeAdapter(type, config=ConfigDict(arbitrary_types_allowed=True))
 
 
@@ -155,7 +173,7 @@ def _meaning(value, type, choices, number):
         return _sequence(value, kinds, choices, number) or value
     if isinstance(value, bool) and bool not in kinds and Any not in kinds:
         raise ValueError("yes/no is not a number")
-    return value
+    return _widened(value, kinds)
 
 
 def _file(value, kinds):
@@ -195,13 +213,21 @@ def _text(text, kinds, choices, number):
         values = _sequence(parts, kinds, choices, number)
         if values is not None and not (free and any(isinstance(v, str) for v in values)):
             return values
-    return number(text, free) if numeric else text
+    return _widened(number(text, free), kinds) if numeric else text
+
+
+def _widened(value, kinds):
+    """A whole number as a float where nothing else is meant."""
+    return float(value) if value.__class__ is int and float in kinds and int not in kinds else value
 
 
 def _sequence(values, kinds, choices, number):
     """What the values mean to the first sequence with so many items; None if there is none."""
-    parts = next((parts for kind in kinds if (parts := items(kind, len(values))) is not None), None)
-    return None if parts is None else [_meaning(v, t, choices, number) for v, t in zip(values, parts)]
+    for kind in kinds:
+        if (parts := items(kind, len(values))) is not None:
+            meant = [_meaning(v, t, choices, number) for v, t in zip(values, parts)]
+            return tuple(meant) if is_fixed(kind) else meant
+    return None
 
 
 _QUANTITY = re.compile(r"""\s*([-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?:inf|nan)(?![a-z])))   # a number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import math
 import pickle
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_a_recipe_may_have_a_metaclass_between_itself_and_its_module():
     ({"enrgy": Par(9.5)}, "Mine.enrgy overrides no parameter and has no type"),
     ({"energy": 9.5}, "Mine.energy hides the parameter 'energy'; write energy = Par(9.5)"),
     ({"rebin": Par(77)}, "Mine.rebin: the default must be at most 32, got 77"),
-    ({"copy": Par(1), "__annotations__": {"copy": int}}, "Mine.copy: a parameter cannot have the name 'copy'"),
+    ({"given": Par(1), "__annotations__": {"given": int}}, "Mine.given: a parameter cannot have the name 'given'"),
     ({"a": Par(1), "__annotations__": {"a": "Flaot"}}, "Mine.a: cannot understand the type 'Flaot'"),
     ({"tree": type("tree", (Group,), {})}, "Mine.tree: a group cannot have the name 'tree'"),
     ({"flat": type("flat", (Group,), {})}, "Mine.flat: a group cannot have the name 'flat'"),
@@ -223,6 +224,12 @@ def test_values_travel_to_other_ranks_with_their_origins():
     back = pickle.loads(pickle.dumps(p))                                                            # noqa: S301
     assert back == p and back.origin("mask.key") == "keyword" and repr(back) == repr(p)
     assert "mask.key='m'" in repr(p)
+
+
+def test_a_name_that_is_not_there_is_answered_with_one_that_is():
+    with pytest.raises(AttributeError, match="no parameter 'mask.kye' in recipe 'eiger'; did you mean 'mask.key'?"):
+        _ = values().mask.kye
+    assert not hasattr(values(), "__array__") and copy.deepcopy(values()) == values()
 
 
 def test_defaults_are_not_shared():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptyprep import reading
 from ptyprep.errors import ParameterError
 from ptyprep.reading import Array, Pair, leaves, read, with_article, words
 
@@ -132,6 +133,32 @@ def test_limits_are_compared_with_every_number_and_with_the_extremes_of_an_array
     assert list(leaves((1, [2.5, "fft"], None, True, Path("a")))) == [1, 2.5, "fft"]
     assert list(leaves(np.array([[3.0, math.nan], [-1.0, 2.0]]))) == [-1, 3]
     assert list(leaves(np.array([math.nan]))) == []
+
+
+@settings(deadline=None)         # the first example imports pydantic
+@given(st.sampled_from([Shape, Center, Orientation, Pair | None, Pair | str, int, float, bool, str, Path, bool | float,
+                        int | float, str | None, str | float, Any, tuple[int, float], tuple[Pair, str], list[float],
+                        tuple[int | None, bool]]),
+       st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["a", "1", "2.5", "none"])
+                    | st.just(Path("a")) | st.just(np.float32(2)) | st.integers(10**300, 10**400),
+                    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner), max_leaves=4))
+def test_what_is_clear_means_the_same_without_pydantic(type, value):
+    def answer():
+        try:
+            return repr(read(value, type))
+        except ParameterError as err:
+            return str(err)
+    ours = answer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_is_one", lambda *_: False)
+        assert ours == answer()
+
+
+def test_pydantic_is_loaded_only_for_what_is_not_clear():
+    code = ("import sys, ptyprep; from ptyprep import recipe\n"
+            "recipe('hdf5')({'intensities.file': 'a.h5', 'center': '3, 4.5', 'psize': '75 um', 'energy': 7})\n"
+            "print('pydantic' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False"]
 
 
 def test_pint_is_loaded_only_for_units_that_need_it():
