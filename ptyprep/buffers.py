@@ -2,11 +2,13 @@
 import mmap
 import sys
 import threading
+from collections import defaultdict
 
 import numpy as np
 
-SMALL, KEPT = 1 << 20, 8        # bytes below which NumPy does as well; how many pieces of memory wait to be taken again
-_kept, _lock, _own = [], threading.Lock(), threading.local()
+SMALL = 1 << 20                 # bytes below which NumPy does as well
+KEPT, TOGETHER = 8, 512 << 20   # so many pieces of memory wait to be taken again, and more while they have fewer bytes
+_kept, _lock, _own = defaultdict(list), threading.Lock(), threading.local()
 
 
 def scratch(name, size):
@@ -18,8 +20,10 @@ def scratch(name, size):
     return memory[:size]
 
 
-def empty(shape, dtype):
+def empty(shape, dtype, use="frames"):
     """`np.empty`, in memory that an earlier array had, if nobody holds that or a view of it any more.
+
+    use : what for; what is written only in part, and takes no more memory than that, is no use for others
 
     >>> a = empty((2, 1024, 1024), "u1"); where = a.ctypes.data; del a
     >>> empty((1024, 1024), "u2").ctypes.data == where
@@ -30,18 +34,29 @@ def empty(shape, dtype):
     if size < SMALL:
         return np.empty(shape, dtype)
     with _lock:
-        for i in range(len(_kept)):
-            # held by the list and as this argument, and by every array that is a view of it
-            if size <= _kept[i].nbytes <= 2 * size and sys.getrefcount(_kept[i]) == 2:
-                memory = _kept[i]
-                break
+        return _memory(_kept[use], size)[:size].view(dtype).reshape(shape)
+
+
+def _memory(kept, size):
+    """At least so many bytes, of those that are kept or new ones."""
+    for i in range(len(kept)):
+        # held by the list and as this argument, and by every array that is a view of it
+        if size <= kept[i].nbytes <= 2 * size and sys.getrefcount(kept[i]) == 2:
+            return kept[i]
+    # np.empty asks for pages of 2 MiB, which a virtual machine's host may give slowly, 0.3 s for 100 MB;
+    # memory that could be shared with children costs half as much again
+    memory = np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    oldest = 0
+    while oldest < len(kept) and not _has_room(kept, size):
+        if sys.getrefcount(kept[oldest]) == 2:
+            del kept[oldest]
         else:
-            # np.empty asks for pages of 2 MiB, which a virtual machine's host may give slowly, 0.3 s for 100 MB;
-            # memory that could be shared with children costs half as much again
-            memory = np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
-            unused = [i for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == 2]
-            for i in reversed(unused[:max(0, len(_kept) + 1 - KEPT)]):
-                del _kept[i]
-            if len(_kept) < KEPT:
-                _kept.append(memory)
-        return memory[:size].view(dtype).reshape(shape)
+            oldest += 1
+    if _has_room(kept, size):
+        kept.append(memory)
+    return memory
+
+
+def _has_room(kept, size):
+    """Whether one piece more can be kept."""
+    return len(kept) < KEPT or sum(memory.nbytes for memory in kept) + size <= TOGETHER

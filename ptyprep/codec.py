@@ -21,6 +21,7 @@ from ptyprep.codec_numpy import BITSHUFFLE, LZ4, DamagedChunk
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 BITSHUFFLE_VERSION = 0, 4   # of the filter, whose first options they are
 BITSHUFFLE_LZ4 = 2          # fifth value of the bitshuffle filter's options
+LARGE = 1 << 24             # bytes of a chunk that are not believed before the file is looked at
 IN_BLOCKS = (BITSHUFFLE,), (LZ4,)   # compressed block by block: those of a region can be decoded alone
 
 
@@ -85,6 +86,7 @@ class Places:
         numbers = np.ravel_multi_index(tuple((found[:, :-3] // self.chunks).T), self.grid)
         order = np.argsort(numbers)
         self._numbers, self._places = numbers[order], np.ascontiguousarray(found[order, -3:])
+        self._gapless = np.array_equal(self._numbers, np.arange(len(self._numbers)))    # then chunk i has place i
 
     def of(self, corner):
         """The place of the chunk that begins at these indices."""
@@ -96,6 +98,8 @@ class Places:
         return self._take((np.asarray(frames, np.int64) * self.grid[-2] + row) * self.grid[-1] + col)
 
     def _take(self, numbers):
+        if self._gapless and len(numbers) and numbers[-1] < len(self._places) and (np.diff(numbers) == 1).all():
+            return self._places[numbers[0]:numbers[-1] + 1]     # mostly; what follows lets other threads on
         at = np.searchsorted(self._numbers, numbers)
         there = at < len(self._numbers)
         there[there] = self._numbers[at[there]] == numbers[there]
@@ -148,7 +152,8 @@ def read_many(file, places, filters, rows, wide, first, left, out):
 
     Returns how many were read before the first that could not be.
     """
-    work = scratch("chunk", min(max(int(places[:, 1].max()), 0), os.fstat(file).st_size))
+    largest = max(int(places[:, 1].max()), 0)
+    work = scratch("chunk", largest if largest < LARGE else min(largest, os.fstat(file).st_size))
     return compiled.core.read(file, places, work, filters[0] == BITSHUFFLE, out.itemsize, rows, wide * out.itemsize,
                               first, left * out.itemsize, out)
 
@@ -206,7 +211,7 @@ class Encoder:
             return [frame.tobytes() for frame in frames]
         encode = "shuffle_deflate" if self.how == "portable" else "bitshuffle_lz4"
         if compiled.core is not None and frames.itemsize in compiled.SIZES and frames.size:
-            out = empty(len(frames) * compiled.core.room(frames[0].nbytes), np.uint8)
+            out = empty(len(frames) * compiled.core.room(frames[0].nbytes), np.uint8, use="chunks")
             ends = np.cumsum(getattr(compiled.core, encode)(frames, len(frames), frames.itemsize, out)).tolist()
             return [out[start:end].data for start, end in zip([0, *ends], ends)]
         return [getattr(codec_numpy, encode)(frame.reshape(-1)) for frame in frames]

@@ -58,10 +58,10 @@ def judge(frames, usable, known, saturation=None, before=None):
             array.strides[-1] == array.itemsize for array in (frames, usable, known)):
         limit = _largest(frames.dtype, saturation)
         if limit >= 0:
-            lost = np.zeros(frames.shape[1:], bool)
+            lost = scratch("lost", usable.size).view(bool).reshape(usable.shape)
             changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost, before)
             changed = np.frombuffer(changed, bool)
-            return _masks(before, good[:changed.sum()].copy(), changed), any_lost and lost
+            return _masks(before, good[:changed.sum()].copy(), changed), any_lost and lost.copy()
     believable(frames, saturation, out=good)
     lost = ~(np.logical_and.reduce(good) | known)
     good &= usable

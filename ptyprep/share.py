@@ -120,14 +120,15 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
         part = take(some, out if straight else None)
         if not part.points:
             return part, 0, ([], []), False, None
-        out = out[:len(part.points)]
+        if len(part.points) < len(out):
+            out = out[:len(part.points)]
         frames, masks, lost = (part.frames, Masks.each(part.weights), False) if scan.corrects else \
             _believed(scan, part, last[0])
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
             if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
                 frames, masks = np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
-        if not np.may_share_memory(frames, out):
+        if frames is not out and not np.may_share_memory(frames, out):
             plan.apply(frames, out=out)
         planned, known = [], last       # another thread may have another one next
         for mask in masks.different:

@@ -138,9 +138,9 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
 PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost, before)\n--\n\n"
              "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w),\n"
              "whose first masks are those of frames that do not have the mask of the frame before.\n"
-             "Where one is above it, and not known to be: set in lost (h, w). Masks are bytes, 0 or 1, of frames or (h, w).\n"
+             "Where one is above it, and not known to be: 1 in lost (h, w), else 0. Masks are bytes, of frames or (h, w).\n"
              "Before the first frame there is the mask `before` (h, w), or None.\n\n"
-             "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether lost was changed).");
+             "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether any is lost).");
 
 static PyObject *judge(PyObject *self, PyObject *args)
 {
@@ -169,6 +169,8 @@ static PyObject *judge(PyObject *self, PyObject *args)
             if (size < 8)
                 limit = MIN(limit, ((uint64_t)1 << 8 * size) - 1);
             Py_BEGIN_ALLOW_THREADS
+            for (Py_ssize_t y = 0; y < h; y++)
+                memset((uint8_t *)views[LOST].buf + y * views[LOST].strides[0], 0, w);
             Py_ssize_t made = 0;
             for (Py_ssize_t i = 0; i < shape[0]; made += told[i++]) {
                 octets any = {i == 0 && all < ALL};

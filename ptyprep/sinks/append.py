@@ -52,7 +52,7 @@ class Append(Link):
     def _fill(self, part, stored, shape, dtype):
         places, weights = stored
         of_parts.write_places(part, self._path.name, places, shape, dtype)
-        write_stack(part, "weights", weights, len(weights), shape, np.uint8, WEIGHTS)
+        of_parts.write_masks(part, weights, shape)
 
     def _show(self, meta, info, tell):
         pass        # no main file before the end

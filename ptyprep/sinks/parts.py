@@ -185,13 +185,11 @@ class Parts:
                     growing = self.output       # it has its name already
                 yield from _at(growing, part["places"][()])
                 return
-            sums = []
-            for i in range(len(part[name])):
-                chunk = part[name].id.read_direct_chunk((i, 0, 0))[1]
-                sums.append(isal_zlib.crc32(chunk))
-                yield chunk
-            if not np.array_equal(checksum_of_frames(sums), part[name].attrs[CHECKSUM]):
-                raise ValueError(f"{path}: {name} has another checksum")
+            chunks = _chunks_of(part[name])
+            if name == "weights" and "which" in part:
+                masks = list(chunks)
+                chunks = (masks[number] for number in part["which"][()].tolist())
+            yield from chunks
 
     def _whole(self, path):
         """Whether all of a part is there, as far as its checksums tell."""
@@ -199,14 +197,15 @@ class Parts:
             with h5py.File(path, "r") as part:
                 virtual = part["data"].is_virtual       # it points at the files of the ranks
                 sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM])
-                        for name in (*COLUMNS, "places") if name != "places" or name in part]
-                frames = {len(part[name]) for name in COLUMNS} | {len(part.get("places", part["data"]))}
+                        for name in (*COLUMNS, "places", "which") if name in COLUMNS or name in part]
+                frames = {len(part[name]) for name in COLUMNS} | {len(part.get("places", part["data"])),
+                                                                  len(part.get("which", part["weights"]))}
                 if len(frames) > 1:
                     return False
             for name in () if virtual else ("data", "weights"):
                 for _ in self.stored(path, name):
                     pass
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError):
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
             return False
         return all(found == told for found, told in sums)
 
@@ -246,6 +245,29 @@ def write_places(part, growing, places, shape, dtype):
     part.attrs[GROWING] = growing
     part.create_dataset("data", (0, *shape), dtype)
     write_columns(part, {"places": np.array(places, np.uint64)})
+
+
+def write_masks(part, masks, shape):
+    """Compressed masks of frames into a part that only `stored` reads: one where those that follow are equal to it, and
+    `which` of them each frame has."""
+    different, which = [], []
+    for mask in masks:
+        if not different or mask is not different[-1] and mask != different[-1]:
+            different.append(mask)
+        which.append(len(different) - 1)
+    write_stack(part, "weights", different, len(different), shape, np.uint8, WEIGHTS)
+    write_columns(part, {"which": np.array(which)})
+
+
+def _chunks_of(dataset):
+    """The compressed frames of a dataset. Raises ValueError where they are others than were written."""
+    sums = []
+    for i in range(len(dataset)):
+        chunk = dataset.id.read_direct_chunk((i, 0, 0))[1]
+        sums.append(isal_zlib.crc32(chunk))
+        yield chunk
+    if not np.array_equal(checksum_of_frames(sums), dataset.attrs[CHECKSUM]):
+        raise ValueError(f"{dataset.file.filename}: {dataset.name} has another checksum")
 
 
 def _at(path, places):

@@ -440,11 +440,10 @@ class _Reader:
     def ready(self, indices):
         """Open what some frames need, as many files as are open at a time, and anew what was changed meanwhile: then
         HDF5 has none open in another thread when this one wants to. What cannot be opened is told when it is read."""
-        self._opened.look_again()
         for piece in self._stack._near(np.asarray(indices, int))[:OPEN]:
             with suppress(SourceError):
                 if not piece.missing:
-                    self._opened(piece)
+                    self._opened.look_again(piece)
 
 
 class _Opened:
@@ -461,27 +460,25 @@ class _Opened:
         try:
             stored.read(*region)
         except SourceError:
-            with self._lock:
-                if self._stored.get(id(piece)) is stored and stored.version != _version_of(piece.path):
-                    del self._stored[id(piece)]
-            again = self(piece)
+            again = self.look_again(piece)
             if again is stored:
                 raise
             again.read(*region)
 
-    def look_again(self):
-        """Let go of files that were changed since they were opened."""
+    def look_again(self, piece):
+        """A piece's dataset, opened anew where its file was changed since."""
+        version = _version_of(piece.path)
         with self._lock:
-            for key, stored in [*self._stored.items()]:
-                if stored.version != _version_of(stored.path):
-                    del self._stored[key]
+            if (stored := self._stored.get(id(piece))) is not None and stored.version != version:
+                del self._stored[id(piece)]
+        return self(piece)
 
     def __call__(self, piece):
         with self._lock:
             if (stored := self._stored.get(id(piece))) is None:
                 version = _version_of(piece.path)
                 stored = self._open(piece)
-                stored.path, stored.version = piece.path, version
+                stored.version = version
                 while len(self._stored) >= OPEN:
                     del self._stored[next(iter(self._stored))]
                 self._stored[id(piece)] = stored

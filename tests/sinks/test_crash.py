@@ -40,7 +40,9 @@ def check(folder, step, whole, ended, told):
         with h5py.File(path) as part:
             start = int(path.stem) * SIZE
             assert np.array_equal(read_part(path), whole["data"][start:start + SIZE])
-            assert np.array_equal(part["weights"][()] > 0, whole["weights"][start:start + SIZE])
+            masks = part["weights"][()] > 0
+            masks = masks[part["which"][()]] if "which" in part else masks
+            assert np.array_equal(masks, whole["weights"][start:start + SIZE])
     if (left / "s.ptyd").exists():
         with h5py.File(left / "s.ptyd") as file:            # every chunk that a reader sees is whole
             for chunk in filter(None, (file["chunks"].get(number) for number in file["chunks"])):

@@ -349,9 +349,9 @@ def test_a_part_that_did_not_outlive_the_machine_is_made_again(tmp_path, save, n
     assert all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
 
 
-def stopped(out, save, **pars):
+def stopped(out, save, recipe=Scan, **pars):
     """The folder of a run that ended in the last chunk."""
-    class Stopped(Scan):
+    class Stopped(recipe):
         """Fails at the last frame."""
         fail_at = N - 1
     with pytest.raises(RuntimeError):
@@ -359,12 +359,12 @@ def stopped(out, save, **pars):
     return next(out.parent.glob("s.*/"))
 
 
-def resumed(out, save):
+def resumed(out, save, recipe=Scan):
     """Whether the run is resumed to what an undisturbed one gives."""
-    class Stopped(Scan):
+    class Stopped(recipe):
         """Does not fail."""
     prepare(out, save, Stopped, resume=True)
-    prepare(out.with_name("whole.ptyd"), save)
+    prepare(out.with_name("whole.ptyd"), save, recipe)
     whole, made = read_ptyd(out.with_name("whole.ptyd")), read_ptyd(out)
     return all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
 
@@ -387,6 +387,19 @@ def test_places_that_were_not_written_are_not_believed(tmp_path, save, value):
     with h5py.File(folder / "000001.h5", "r+") as part:
         part["places"][...] = np.uint64(value)
     assert resumed(tmp_path / "s.ptyd", save)
+
+
+@pytest.mark.parametrize("changed", [None, 0, 1, 2, -1, 2**40])
+@pytest.mark.parametrize("save", ["append", "merge"])
+def test_masks_that_frames_share_are_one_until_the_end(tmp_path, save, changed):
+    folder = stopped(tmp_path / "s.ptyd", save, Uneven)
+    with h5py.File(folder / "000001.h5", "r+") as part:     # frames 4 to 7, and 7 is the one that differs
+        assert part["which"][()].tolist() == [0, 0, 0, 1] and len(part["weights"]) == 2
+        if changed is not None:
+            part["which"][2] = changed
+    with h5py.File(folder / "000000.h5") as part:
+        assert len(part["weights"]) == 1
+    assert resumed(tmp_path / "s.ptyd", save, Uneven)
 
 
 @pytest.mark.parametrize("save", ["append", "merge"])
