@@ -100,17 +100,31 @@ class Disk(io.FileIO):
     versions crash.
     """
     failed = None
+    _at = 0                 # where the next byte goes: each call to the kernel lets other threads on, and costs
     _flushing = None        # a Future
     written = None          # [(how many bytes, where)], while somebody asks
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        self._at = offset if whence == os.SEEK_SET else super().seek(offset, whence)
+        return self._at
+
+    def tell(self):
+        return self._at
+
+    def readinto(self, buffer):
+        got = os.preadv(self.fileno(), [buffer], self._at)
+        self._at += got
+        return got
 
     def write(self, data):
         rest = memoryview(data).cast("B")
         size = len(rest)
         if self.written is not None:
-            self.written.append((size, self.tell()))
+            self.written.append((size, self._at))
         try:
             while self.failed is None and rest:
-                rest = rest[super().write(rest):]
+                done = os.pwrite(self.fileno(), rest, self._at)
+                self._at, rest = self._at + done, rest[done:]
         except OSError as err:
             self.failed = err
         return size

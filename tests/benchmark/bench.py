@@ -10,7 +10,8 @@ one from minute to minute; ratios within one run count.
 PtyPy is measured where PTYPREP_PTYPY_PYTHON names an interpreter that has it (`append`, 100 frames in a chunk).
 
 The limit: processors / (CPU time per frame of reading a chunk, decoding the region and, to convert, compressing it,
-each measured alone on one core, between the runs, in memory that was used before).
+each measured alone on one core, between the runs, in memory that was used before); or, to convert, what the disk takes
+of compressed frames when it is flushed, where that is less.
 """
 import argparse
 import json
@@ -101,13 +102,13 @@ if u.parallel.master:
 """
 
 LIMIT = """
-import json, sys, time
+import json, os, sys, time
 import h5py, hdf5plugin, numpy as np
 from ptyprep import codec
 from ptyprep.sources.stored import Stored
 pars = json.loads(sys.argv[1])
 (y, x), (h, w), n = pars["corner"], pars["size"], 40
-times = {"read": [], "decode": [], "portable": [], "bslz4": []}
+times, sizes = {"read": [], "decode": [], "portable": [], "bslz4": []}, {}
 def timed(name, fn, *args):
     start = time.thread_time()
     result = fn(*args)
@@ -124,8 +125,17 @@ with h5py.File(pars["file"]) as file:
         chunk = timed("read", stored._bytes, offset, size)
         timed("decode", codec.decode, chunk, (codec.BITSHUFFLE,), 0, high, wide, y, x, out[i])
         for how, encoder in encoders.items():
-            timed(how, encoder.encode, out[i:i + 1])
-print(json.dumps({name: 1e3 * sorted(t)[len(t) // 2] for name, t in times.items()}))
+            [packed] = timed(how, encoder.encode, out[i:i + 1])
+            sizes[how] = len(packed)
+with open(pars["out"], "wb") as file:
+    start, written = time.perf_counter(), 0
+    while written < 200e6:
+        written += file.write(packed)
+    os.fdatasync(file.fileno())
+    rate = written / (time.perf_counter() - start)
+os.unlink(pars["out"])
+print(json.dumps({**{name: 1e3 * sorted(t)[len(t) // 2] for name, t in times.items()},
+                  **{f"disk, {how}": 1e3 * sizes[how] / rate for how in sizes}, "disk, MB/s": rate / 1e6}))
 """
 
 START = """
@@ -239,16 +249,17 @@ def measure(scan, folder, repeats, ptypy):
     cost = {name: statistics.median(c[name] for c in costs) for name in costs[0]}
     rate = {job: statistics.median(t["frames"] / t["seconds"] for t in all_) for job, all_ in told.items()}
     decoding = cost["read"] + cost["decode"]
-    limits = {"load": decoding, "portable": decoding + cost["portable"], "bslz4": decoding + cost["bslz4"]}
+    limits = {"load": CORES / decoding,
+              **{how: min(CORES / (decoding + cost[how]), 1 / cost[f"disk, {how}"]) for how in ("portable", "bslz4")}}
     yield (f"| {scan.name} | one core, ms a frame: read {cost['read']:.2f}, decode {cost['decode']:.2f}, portable "
-           f"{cost['portable']:.2f}, bslz4 {cost['bslz4']:.2f} | | | | | |")
+           f"{cost['portable']:.2f}, bslz4 {cost['bslz4']:.2f}; disk {cost['disk, MB/s']:.0f} MB/s | | | | | |")
     for job, value in rate.items():
         kind, whole = job.split(",")[0], "whole" in job
         hand = rate[f"{kind}, whole frames, by hand" if whole else f"{kind}, by hand"]
         theirs = None if whole else rate.get("load, PtyPy" if kind == "load" else "portable, PtyPy")
         spread = [t["frames"] / t["seconds"] for t in told[job]]
         memory = max((t.get("megabytes", 0) for t in told[job]), default=0)
-        of_limit = "" if whole else f"{value * limits[kind] / 1e3 / CORES:.2f}"
+        of_limit = "" if whole else f"{value / limits[kind] / 1e3:.2f}"
         yield (f"| {scan.name} | {job} | {value:.0f} ({min(spread):.0f} to {max(spread):.0f}) | {value / hand:.1f} | "
                f"{f'{value / theirs:.1f}' if theirs else ''} | {of_limit} | {f'{memory:.0f}' if memory else ''} |")
 
