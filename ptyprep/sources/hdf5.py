@@ -440,10 +440,12 @@ class _Reader:
     def ready(self, indices):
         """Open what some frames need, as many files as are open at a time, and anew what was changed meanwhile: then
         HDF5 has none open in another thread when this one wants to. What cannot be opened is told when it is read."""
-        for piece in self._stack._near(np.asarray(indices, int))[:OPEN]:
+        near = [piece for piece in self._stack._near(np.asarray(indices, int)) if not piece.missing]
+        for piece in near:
+            self._opened.look_again(piece)
+        for piece in near[:OPEN]:
             with suppress(SourceError):
-                if not piece.missing:
-                    self._opened.look_again(piece)
+                self._opened(piece)
 
 
 class _Opened:
@@ -460,18 +462,17 @@ class _Opened:
         try:
             stored.read(*region)
         except SourceError:
-            again = self.look_again(piece)
+            self.look_again(piece)
+            again = self(piece)
             if again is stored:
                 raise
             again.read(*region)
 
     def look_again(self, piece):
-        """A piece's dataset, opened anew where its file was changed since."""
-        version = _version_of(piece.path)
+        """Let go of a piece's dataset where its file was changed since it was opened."""
         with self._lock:
-            if (stored := self._stored.get(id(piece))) is not None and stored.version != version:
+            if (stored := self._stored.get(id(piece))) is not None and stored.version != _version_of(piece.path):
                 del self._stored[id(piece)]
-        return self(piece)
 
     def __call__(self, piece):
         with self._lock:
