@@ -37,6 +37,12 @@ def empty(shape, dtype, use="frames"):
         return _memory(_kept[use], size)[:size].view(dtype).reshape(shape)
 
 
+def forget():
+    """Keep no memory any more; what somebody holds goes when they let go of it."""
+    with _lock:
+        _kept.clear()
+
+
 def _memory(kept, size):
     """At least so many bytes, of those that are kept or new ones."""
     for i in range(len(kept)):

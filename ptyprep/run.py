@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ptyprep import provenance, share
+from ptyprep import buffers, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
@@ -104,6 +104,7 @@ class Run:
             self._raw.close()
         finally:
             self._spans_begun.clear()
+            buffers.forget()
             if self._scan.sink is not None:
                 self._scan.sink.abandon()
 
@@ -279,6 +280,7 @@ class Run:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
             scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+        buffers.forget()
         # nobody goes on from here, and the scan is to be gone with its last name
         self._scan = self._ask = self._info = self._raw = None
 

@@ -1,10 +1,12 @@
 """Memory that is taken again: never what somebody holds, never for another use, never without end."""
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptyprep import buffers
+from ptyprep import Par, PtyScan, buffers
 
 UNIT = 1000
 
@@ -60,3 +62,25 @@ def test_what_nobody_needs_makes_room_for_other_sizes():
             buffers.empty(size, "u1")
             assert len(buffers._kept["frames"]) <= 2 and buffers._kept["frames"][-1].nbytes == size
     assert np.prod([memory.nbytes for memory in buffers._kept["frames"]]) == 25 * 125 * UNIT ** 2
+
+
+def test_a_scan_that_has_ended_keeps_no_memory():
+    class Scan(PtyScan):
+        """Eight frames."""
+        energy, distance, psize, center = Par(8.0), Par(2.0), Par(75e-6), Par("fftshift")
+
+        def load_positions(self):
+            return np.zeros((8, 2))
+
+        def load(self, indices):
+            return np.ones((len(indices), 16, 16), "u2")
+    scan = Scan().initialize()
+    held = list(scan.batches(4))
+    assert len(held) == 2 and not buffers._kept and held[0].data.all()
+    scan = Scan().initialize()
+    for batch in scan.batches(4):
+        assert buffers._kept["frames"] and batch.data.all()
+        break
+    del batch
+    gc.collect()        # who took the batches has had enough
+    assert not buffers._kept
