@@ -209,7 +209,7 @@ class Values:
                    type(mine[k]) is type(theirs[k]) and mine[k] == theirs[k] for k in mine)
 
     def __repr__(self):
-        return f"{self._node.__name__}({', '.join(f'{name}={value!r}' for name, value in self.flat().items())})"
+        return f"{self._node.__name__}Values({', '.join(f'{name}={value!r}' for name, value in self.flat().items())})"
 
     def flat(self):
         """All values by dotted name, in the order of the declaration."""

@@ -138,8 +138,10 @@ _PLAIN = bool, int, float, str, types.NoneType
 
 
 def _is_one(value, type):
-    """Whether a value clearly is of a type, as most are: pydantic would give it back."""
+    """Whether a value clearly is of a type, as most are: pydantic would give it back. An array takes what it can."""
     kind = value.__class__
+    if Array in members(type) and value is not None:
+        return False
     if kind is tuple:
         return any(is_fixed(t) and (parts := items(t, len(value))) and all(map(_is_one, value, parts))
                    for t in members(type))
