@@ -137,7 +137,7 @@ class Par:
 
     def _check_number(self, x, value):
         said = map(repr, (self.default, *self.limits.values()))
-        if not math.isfinite(x) and not isinstance(value, np.ndarray) and repr(x) not in said:
+        if isinstance(x, float) and not math.isfinite(x) and not isinstance(value, np.ndarray) and repr(x) not in said:
             raise ParameterError(f"must be finite, got {value!r}")
         for key, limit in self.limits.items():
             compared, holds = LIMITS[key]
@@ -187,8 +187,8 @@ class Values:
         self._node, self._origins, self._frozen = node, {}, False
         for name, item in node.tree.items():
             self.__dict__[name] = (Values(item) if _is_group(item) else None if item.required else
-                                   copy.deepcopy(item.default) if isinstance(item.default, list | dict) else
-                                   item.default)
+                                   item.default if isinstance(item.default, np.ndarray) else       # it is read-only
+                                   copy.deepcopy(item.default))
 
     def __getattr__(self, name):
         if name.startswith("_"):        # what copy and pickle ask for
@@ -200,6 +200,9 @@ class Values:
             super().__setattr__(name, value)
         else:
             self._take([("keyword", {name: value})])
+
+    def __delattr__(self, name):
+        raise AttributeError(f"parameter {name!r} cannot be deleted; give it another value")
 
     def __eq__(self, other):
         if not isinstance(other, Values) or self._node is not other._node:

@@ -220,7 +220,8 @@ def _text(text, kinds, choices, number):
 
 def _widened(value, kinds):
     """A whole number as a float where nothing else is meant."""
-    return float(value) if value.__class__ is int and float in kinds and int not in kinds else value
+    exactly = int in kinds or typing.Literal in map(typing.get_origin, kinds)
+    return float(value) if value.__class__ is int and float in kinds and not exactly else value
 
 
 def _sequence(values, kinds, choices, number):

@@ -230,11 +230,17 @@ def test_a_name_that_is_not_there_is_answered_with_one_that_is():
     with pytest.raises(AttributeError, match="no parameter 'mask.kye' in recipe 'eiger'; did you mean 'mask.key'?"):
         _ = values().mask.kye
     assert not hasattr(values(), "__array__") and copy.deepcopy(values()) == values()
+    with pytest.raises(AttributeError, match="'energy' cannot be deleted"):
+        del values().energy
 
 
 def test_defaults_are_not_shared():
+    class Deep(Tree):
+        """A default that holds lists."""
+        pairs: tuple[list[float], ...] = Par(([1.0], [2.0]), doc="Lists.")
+    Deep.make_values().pairs[0].append(3.0)
     values().files.append("x")
-    assert values().files == []
+    assert values().files == [] and Deep.make_values().pairs == ([1.0], [2.0])
 
 
 # --- what is said when something is wrong -----------------------------------------------------------

@@ -105,7 +105,8 @@ class Disk(io.FileIO):
     written = None          # [(how many bytes, where)], while somebody asks
 
     def seek(self, offset, whence=os.SEEK_SET):
-        self._at = offset if whence == os.SEEK_SET else super().seek(offset, whence)
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence)
+        self._at = offset + (super().seek(0, whence) if begin is None else begin)
         return self._at
 
     def tell(self):
@@ -131,7 +132,7 @@ class Disk(io.FileIO):
 
     def truncate(self, size=None):
         try:
-            return super().truncate(size)
+            return super().truncate(self._at if size is None else size)
         except OSError as err:
             self.failed = self.failed or err
             return size

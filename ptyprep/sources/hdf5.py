@@ -440,12 +440,11 @@ class _Reader:
     def ready(self, indices):
         """Open what some frames need, as many files as are open at a time, and anew what was changed meanwhile: then
         HDF5 has none open in another thread when this one wants to. What cannot be opened is told when it is read."""
-        near = [piece for piece in self._stack._near(np.asarray(indices, int)) if not piece.missing]
-        for piece in near:
-            self._opened.look_again(piece)
-        for piece in near[:OPEN]:
+        self._opened.look_again()
+        for piece in self._stack._near(np.asarray(indices, int))[:OPEN]:
             with suppress(SourceError):
-                self._opened(piece)
+                if not piece.missing:
+                    self._opened(piece)
 
 
 class _Opened:
@@ -461,25 +460,27 @@ class _Opened:
         stored = self(piece)
         try:
             stored.read(*region)
+            return
         except SourceError:
-            self.look_again(piece)
-            again = self(piece)
-            if again is stored:
+            if stored.version == _version_of(piece.path):
                 raise
-            again.read(*region)
+        del stored      # nor does the failure hold it here: a file that HDF5 has open, it gives again as it was
+        self.look_again()
+        self(piece).read(*region)
 
-    def look_again(self, piece):
-        """Let go of a piece's dataset where its file was changed since it was opened."""
+    def look_again(self):
+        """Let go of all files that were changed since they were opened."""
         with self._lock:
-            if (stored := self._stored.get(id(piece))) is not None and stored.version != _version_of(piece.path):
-                del self._stored[id(piece)]
+            changed = [key for key, stored in self._stored.items() if stored.version != _version_of(stored.path)]
+            for key in changed:
+                del self._stored[key]
 
     def __call__(self, piece):
         with self._lock:
             if (stored := self._stored.get(id(piece))) is None:
                 version = _version_of(piece.path)
                 stored = self._open(piece)
-                stored.version = version
+                stored.path, stored.version = piece.path, version
                 while len(self._stored) >= OPEN:
                     del self._stored[next(iter(self._stored))]
                 self._stored[id(piece)] = stored

@@ -1,5 +1,8 @@
 """Stacks in HDF5: whatever the layout, frames are those that plain h5py or NumPy would give."""
+import json
 import os
+import subprocess
+import sys
 from itertools import product
 
 import h5py
@@ -511,3 +514,73 @@ def test_frames_are_read_into_any_array(tmp_path, filters):
         with source.reader() as fill:
             fill(range(5), out)
         assert np.array_equal(out, frames)
+
+
+WRITER = """
+import json, sys
+import h5py, numpy as np
+for line in sys.stdin:
+    start, stop = json.loads(line)
+    with h5py.File(sys.argv[1], "a", locking=False) as file:
+        for name in "ab":
+            data = file[name] if name in file else file.create_dataset(
+                name, (8, 6, 5), "u2", chunks=(int(sys.argv[2]), 6, 5), **json.loads(sys.argv[3]))
+            for i in range(start, stop):
+                data[i] = i + 1 + 100 * (name == "b")
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("depth, announced", [(1, True), (1, False), (4, True)])
+@pytest.mark.parametrize("filters", [{"compression": "lzf"}, {"fletcher32": True}, {"scaleoffset": 0},
+                                     {"compression": "gzip"}, {}])
+@pytest.mark.parametrize("key", ["a", "joined"])
+def test_files_that_stay_open_are_seen_as_they_are_now(tmp_path, key, filters, depth, announced):
+    """HDF5 gives a file that it has open as it was when it was opened: to hold a dataset of it is enough."""
+    path, expected = tmp_path / "data.h5", np.zeros((8, 6, 10), int)
+    expected[:] = np.arange(1, 9)[:, None, None] + 100 * (np.arange(10) >= 5)
+    layout = h5py.VirtualLayout((8, 6, 10), "u2")
+    for i, name in enumerate("ab"):
+        layout[:, :, 5 * i:5 * i + 5] = h5py.VirtualSource("data.h5", name, (8, 6, 5))
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        file.create_virtual_dataset("joined", layout)
+    with subprocess.Popen([sys.executable, "-c", WRITER, path, str(depth), json.dumps(filters)], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        def write(start, stop):
+            print(json.dumps((start, stop)), file=writer.stdin, flush=True)
+            assert writer.stdout.readline() == "done\n"
+        write(0, 2)
+        source = Hdf5Stack(path, key) if key == "a" else Hdf5Stack(tmp_path / "master.h5", key)
+        with source.reader() as fill:
+            for start in range(0, 8, 2):
+                if start:
+                    write(start, start + 2)
+                out = np.empty((2, *source.shape[1:]), source.dtype)
+                if announced:
+                    fill.ready([start, start + 1])
+                fill(np.arange(start, start + 2), out)
+                assert np.array_equal(out, expected[start:start + 2, :, :out.shape[-1]])
+        writer.stdin.close()
+
+
+@pytest.mark.parametrize("filters", [{"compression": "lzf"}, {"compression": "gzip"}])
+def test_of_more_files_than_may_be_open_none_is_read_as_it_was(tmp_path, monkeypatch, filters):
+    monkeypatch.setattr("ptyprep.sources.hdf5.OPEN", 3)
+    paths = [tmp_path / f"{i}.h5" for i in range(7)]
+
+    def write(i, value):
+        with h5py.File(tmp_path / "new", "w") as file:
+            file.create_dataset("a", data=np.full((1, 4, 4), value, "u2"), chunks=(1, 4, 4), **filters)
+        (tmp_path / "new").replace(paths[i])
+    for i in range(7):
+        write(i, i)
+    source, expected = Hdf5Stack.joined(paths, "a"), list(range(7))
+    with source.reader() as fill:
+        for turn, indices in enumerate([[0, 6], [0, 6], [1, 5, 6], [0, 1, 2, 3, 4, 5, 6], [2, 6]] * 2):
+            out = np.empty((len(indices), 4, 4), source.dtype)
+            fill.ready(indices)
+            fill(np.array(indices), out)
+            assert out[:, 1, 2].tolist() == [expected[i] for i in indices]
+            for i in (0, 5, 6):
+                expected[i] = 10 * turn + i + 100
+                write(i, expected[i])
