@@ -565,7 +565,7 @@ def test_files_that_stay_open_are_seen_as_they_are_now(tmp_path, key, filters, d
 
 @pytest.mark.parametrize("filters", [{"compression": "lzf"}, {"compression": "gzip"}])
 def test_of_more_files_than_may_be_open_none_is_read_as_it_was(tmp_path, monkeypatch, filters):
-    monkeypatch.setattr("ptyprep.sources.hdf5.OPEN", 3)
+    monkeypatch.setattr("ptyprep.sources.hdf5.OPEN", 6)
     paths = [tmp_path / f"{i}.h5" for i in range(7)]
 
     def write(i, value):
@@ -574,13 +574,15 @@ def test_of_more_files_than_may_be_open_none_is_read_as_it_was(tmp_path, monkeyp
         (tmp_path / "new").replace(paths[i])
     for i in range(7):
         write(i, i)
-    source, expected = Hdf5Stack.joined(paths, "a"), list(range(7))
+    source, expected, random = Hdf5Stack.joined(paths, "a"), list(range(7)), np.random.default_rng(1)
     with source.reader() as fill:
-        for turn, indices in enumerate([[0, 6], [0, 6], [1, 5, 6], [0, 1, 2, 3, 4, 5, 6], [2, 6]] * 2):
+        for turn in range(300):
+            first, stop = sorted(random.choice(8, 2, replace=False))
+            indices = np.arange(first, stop) if turn % 3 else np.sort(random.choice(7, 2, replace=False))
             out = np.empty((len(indices), 4, 4), source.dtype)
             fill.ready(indices)
-            fill(np.array(indices), out)
+            fill(indices, out)
             assert out[:, 1, 2].tolist() == [expected[i] for i in indices]
-            for i in (0, 5, 6):
-                expected[i] = 10 * turn + i + 100
+            for i in random.choice(7, 2, replace=False):
+                expected[i] = 10 * turn + int(i) + 100
                 write(i, expected[i])
