@@ -198,7 +198,7 @@ class FramePlan:
         good = padded[..., ::b, ::b]
         if b > 1:
             good = np.logical_and.reduce([padded[..., i::b, j::b] for i in range(b) for j in range(b)])
-        return self._orient(good, None)
+        return self._orient(good)
 
     def apply_reasons(self, reasons):
         """Why prepared pixels are not good, from the reasons (bits, see `masks`) of the window's raw ones.
@@ -206,7 +206,7 @@ class FramePlan:
         reasons : (*window.shape) uint8. Returns (*shape) uint8: those of all parts of a pixel; padded ones are OUTSIDE.
         """
         padded, b = self._pad(reasons, OUTSIDE), self.rebin
-        return self._orient(np.bitwise_or.reduce([padded[i::b, j::b] for i in range(b) for j in range(b)]), None)
+        return self._orient(np.bitwise_or.reduce([padded[i::b, j::b] for i in range(b) for j in range(b)]))
 
     def _pad(self, frames, value=0):
         if frames.shape[-2:] != self.window.shape:
@@ -215,7 +215,7 @@ class FramePlan:
             return frames
         return np.pad(frames, [(0, 0)] * (frames.ndim - 2) + list(self.padding), constant_values=value)
 
-    def _orient(self, frames, out):
+    def _orient(self, frames, out=None):
         if self.transpose:
             frames = np.swapaxes(frames, -1, -2)
         if self.flipud:
