@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ptyprep.buffers import empty
 from ptyprep.errors import PeerError
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -167,14 +168,16 @@ class World:
         return out
 
     def pieces_to_root(self, pieces):
-        sizes, rooms = self.each([len(piece) for piece in pieces]), []
+        sizes, rooms, messages = self.each([len(piece) for piece in pieces]), [], []
         with self.together("gathering pieces"):         # where memory can run out
             if self.is_root:
-                rooms = [np.empty(sum(of_rank), np.uint8) for of_rank in sizes[1:]]
+                rooms = [empty(sum(of_rank), np.uint8, use="chunks") for of_rank in sizes[1:]]
             else:
-                rooms = [np.frombuffer(b"".join(pieces), np.uint8)]
+                messages = _as_one(pieces)
         if not self.is_root:
-            self._send(rooms[0], 0)
+            for message in messages:
+                self.comm.Send(message, 0)
+                message[-1].Free()
             return None
         found = list(pieces)
         for rank, flat in enumerate(rooms, 1):
@@ -228,6 +231,21 @@ class World:
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, PIECE):
             self.comm.Recv(flat[start:start + PIECE], rank)
+
+
+def _as_one(pieces):
+    """Pieces, bytes, as the messages of the one array that they would be, taken from where they lie: (buffer, count,
+    type) of each; the types are to be freed."""
+    from mpi4py import MPI
+    arrays = [np.frombuffer(piece, np.uint8) for piece in pieces]
+    sizes, places = np.array([(len(array), array.ctypes.data) for array in arrays], np.int64).reshape(-1, 2).T
+    begins = np.cumsum(sizes) - sizes
+    messages = []
+    for start in range(0, int(sizes.sum()), PIECE):
+        first, last = (np.clip(at - begins, 0, sizes) for at in (start, start + PIECE))
+        kind = MPI.BYTE.Create_hindexed((last - first).tolist(), (places + first).tolist()).Commit()
+        messages.append((MPI.BOTTOM, 1, kind))
+    return messages
 
 
 def _say(rank, err):
