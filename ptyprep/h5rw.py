@@ -17,7 +17,8 @@ RUN = "run"         # root attribute of our main files and of their parts: the f
 def stamp(file):
     """The attributes that PtyPy expects on the root of a file."""
     now = asctime()
-    file.attrs.update({"h5rw_version": "0.1", "ctime": now, "mtime": now})
+    for name, text in (("h5rw_version", "0.1"), ("ctime", now), ("mtime", now)):
+        label(file.id, name, text)
 
 
 def write(group, name, value):
@@ -27,7 +28,7 @@ def write(group, name, value):
     """
     groups = {(): group.id}
     for path, kind, stored in _nodes((_utf8(name),), value):
-        node = _put(groups[path[:-1]], path[-1].encode(), kind, stored)
+        node = _put(groups[path[:-1]], path[-1], kind, stored)
         if stored is None:
             groups[path] = node
 
@@ -64,31 +65,59 @@ def _utf8(text):
 
 _HERE = h5py.h5s.ALL, h5py.h5s.ALL
 _ONE = h5py.h5s.create(h5py.h5s.SCALAR)
-_TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+_STRING = h5py.string_dtype()
+_TEXT = h5py.h5t.py_create(_STRING, logical=True)
 _NAMED = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _NAMED.set_char_encoding(h5py.h5t.CSET_UTF8)
 _SMALL = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 _SMALL.set_layout(h5py.h5d.COMPACT)
-_SMALL.set_obj_track_times(False)       # as h5py's: equal files are equal to the last byte
+_LARGE = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+for _layout in _SMALL, _LARGE:
+    _layout.set_obj_track_times(False)    # as h5py's: equal files are equal to the last byte
+
+
+def mapping(parent, name):
+    """A new group of an open file, which is a mapping to those who read it."""
+    made = parent.create_group(name)
+    label(made.id, "type", "dict")
+    return made
+
+
+def label(node, name, value):
+    """Give a node, an `h5py.h5g.GroupID` or `h5py.h5d.DatasetID`, a new attribute: a text or numbers. There are
+    hundreds, and h5py's own way takes two to three times as long; as it does with datasets."""
+    value, kind, space = _to_store(value)
+    h5py.h5a.create(node, name.encode(), kind, space).write(value)
+
+
+def dataset(group, name, value):
+    """A text or numbers in a new dataset of an `h5py.h5g.GroupID`, as they are; small ones lie beside its head instead
+    of elsewhere. Returns its `h5py.h5d.DatasetID`."""
+    value, kind, space = _to_store(value)
+    node = h5py.h5d.create(group, name.encode(), kind, space, _SMALL if value.nbytes <= 4096 else _LARGE, _NAMED)
+    if value.size:
+        node.write(*_HERE, value)
+    return node
+
+
+def _to_store(value):
+    """A text or numbers as (array, HDF5 type, HDF5 space)."""
+    if isinstance(value, str):
+        return np.array(value, _STRING), _TEXT, _ONE
+    value = np.asarray(value, order="C")
+    return (value, h5py.h5t.py_create(value.dtype, logical=True),
+            h5py.h5s.create_simple(value.shape) if value.ndim else _ONE)
 
 
 def _put(group, name, kind, stored):
-    """A group, or a dataset, with its type. Of small ones there are hundreds: h5py's own way, with numbers beside the
-    head instead of in it, takes three times as long."""
+    """A group, or a dataset, with its type."""
     if stored is None:
-        node = h5py.h5g.create(group, name, lcpl=_NAMED)
-    elif kind == "string":
-        node = h5py.h5d.create(group, name, _TEXT, _ONE, _SMALL, _NAMED)
-        node.write(*_HERE, np.array(stored, h5py.string_dtype()))
-    elif stored.ndim and stored.size > 64:
+        node = h5py.h5g.create(group, name.encode(), lcpl=_NAMED)
+    elif kind != "string" and stored.ndim and stored.size > 64:
         node = h5py.Group(group).create_dataset(name, data=stored, compression="gzip", shuffle=True).id
     else:
-        space = h5py.h5s.create_simple(stored.shape) if stored.ndim else _ONE
-        node = h5py.h5d.create(group, name, h5py.h5t.py_create(stored.dtype, logical=True), space, _SMALL, _NAMED)
-        if stored.size:
-            node.write(*_HERE, np.ascontiguousarray(stored))
-    label = h5py.h5a.create(node, b"type", _TEXT, _ONE)
-    label.write(np.array(kind, h5py.string_dtype()))
+        node = dataset(group, name, stored)
+    label(node, "type", kind)
     return node
 
 

@@ -208,8 +208,7 @@ class _Joined:
         return first
 
     def write(self, chunks, weights):
-        group = chunks.create_group("0")
-        group.attrs["type"] = "dict"
+        group = h5rw.mapping(chunks, "0")
         encoder = Encoder(self.how["data"] or "portable")
         write_stack(group, "data", self._stored("data", encoder), self.frames, self.shape, self.dtype, encoder)
         if weights:

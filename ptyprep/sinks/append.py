@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import h5py
 import numpy as np
 
+from ptyprep import h5rw
 from ptyprep.sinks import parts as of_parts
 from ptyprep.sinks.disk import Disk, publish, step, writing
 from ptyprep.sinks.link import Link
@@ -100,8 +101,7 @@ class Append(Link):
         data, weights : compressed frames and masks; columns : {name: (n, ...)} of all of `COLUMNS`
         """
         self._note_masks(weights)
-        target = self._chunks.create_group(str(number))
-        target.attrs["type"] = "dict"
+        target = h5rw.mapping(self._chunks, str(number))
         places = write_stack(target, "data", data, len(weights), shape, dtype, self.encoder, self._disk)
         write_columns(target, columns)
         return places

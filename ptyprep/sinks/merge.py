@@ -1,6 +1,7 @@
 """`merge`: one file with a single chunk, the most portable kind; it grows like that of `append`."""
 import numpy as np
 
+from ptyprep import h5rw
 from ptyprep.sinks.append import Append
 from ptyprep.sinks.parts import COLUMNS, WEIGHTS, GrowingStack, write_columns, write_stack
 
@@ -15,8 +16,7 @@ class Merge(Append):
     def _add(self, number, data, weights, shape, dtype, columns):
         self._note_masks(weights)
         if self._stack is None:
-            target = self._chunks.create_group("0")
-            target.attrs["type"] = "dict"
+            target = h5rw.mapping(self._chunks, "0")
             self._stack = GrowingStack(target, "data", shape, dtype, self.encoder)
         for name, values in columns.items():
             self._columns[name].append(values)

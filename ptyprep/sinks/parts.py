@@ -98,7 +98,7 @@ class Parts:
         temporary = path.with_suffix(".tmp")
         with writing(path), hdf5(temporary) as part:
             h5rw.stamp(part)
-            part.attrs[h5rw.RUN] = self.folder.name
+            h5rw.label(part.id, h5rw.RUN, self.folder.name)
             fill(part)
             write_columns(part, dict(zip(COLUMNS, columns)))
         n = len(columns[0])
@@ -242,7 +242,7 @@ class Parts:
 
 def write_places(part, growing, places, shape, dtype):
     """Frames that lie in the growing file of that name, by `places` (n, 3): where, how many bytes, their checksum."""
-    part.attrs[GROWING] = growing
+    h5rw.label(part.id, GROWING, growing)
     part.create_dataset("data", (0, *shape), dtype)
     write_columns(part, {"places": np.array(places, np.uint64)})
 
@@ -286,7 +286,7 @@ class GrowingStack:
     def __init__(self, group, name, shape, dtype, encoder, n=None):
         self._dataset = group.create_dataset(name, (n or 0, *shape), dtype, chunks=(1, *shape),
                                              maxshape=(n, *shape), **encoder.filters(dtype))
-        self._dataset.attrs["type"] = "array"
+        h5rw.label(self._dataset.id, "type", "array")
         self._sums = []
 
     def add(self, chunks, n, disk=None):
@@ -313,7 +313,7 @@ class GrowingStack:
 
     def finish(self):
         """Add the checksums."""
-        self._dataset.attrs[CHECKSUM] = checksum_of_frames(self._sums)
+        h5rw.label(self._dataset.id, CHECKSUM, checksum_of_frames(self._sums))
 
 
 def write_stack(group, name, chunks, n, shape, dtype, encoder, disk=None):
@@ -335,9 +335,9 @@ def checksum_of_frames(sums):
 def write_columns(group, columns):
     """Numbers of each frame, as {name: array}, with the checksum of their bytes."""
     for name, values in columns.items():
-        dataset = group.create_dataset(name, data=values)
-        dataset.attrs["type"] = "arraylist" if name == "indices" else "array"
-        dataset.attrs[CHECKSUM] = np.uint32(isal_zlib.crc32(np.ascontiguousarray(values)))
+        dataset = h5rw.dataset(group.id, name, values)
+        h5rw.label(dataset, "type", "arraylist" if name == "indices" else "array")
+        h5rw.label(dataset, CHECKSUM, np.uint32(isal_zlib.crc32(np.ascontiguousarray(values))))
 
 
 def refuse(output, inputs, *, overwrite, resume):
@@ -460,10 +460,8 @@ def write_main(temporary, meta, info, chunks, run=""):
 def begin_main(main, run):
     """The group of chunks in a new main file, which says which run made it."""
     h5rw.stamp(main)
-    main.attrs[h5rw.RUN] = run
-    group = main.create_group("chunks")
-    group.attrs["type"] = "dict"
-    return group
+    h5rw.label(main.id, h5rw.RUN, run)
+    return h5rw.mapping(main, "chunks")
 
 
 def end_main(main, meta, info):
