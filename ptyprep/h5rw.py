@@ -73,7 +73,7 @@ _SMALL = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 _SMALL.set_layout(h5py.h5d.COMPACT)
 _LARGE = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 for _layout in _SMALL, _LARGE:
-    _layout.set_obj_track_times(False)    # as h5py's: equal files are equal to the last byte
+    _layout.set_obj_track_times(False)      # as h5py's: equal files are equal to the last byte
 
 
 def mapping(parent, name):
@@ -84,15 +84,15 @@ def mapping(parent, name):
 
 
 def label(node, name, value):
-    """Give a node, an `h5py.h5g.GroupID` or `h5py.h5d.DatasetID`, a new attribute: a text or numbers. There are
-    hundreds, and h5py's own way takes two to three times as long; as it does with datasets."""
+    """Give a node of a file, by its `id` of h5py, a new attribute: a text or numbers. There are hundreds, and h5py's own
+    way takes two to three times as long; as it does with datasets."""
     value, kind, space = _to_store(value)
     h5py.h5a.create(node, name.encode(), kind, space).write(value)
 
 
 def dataset(group, name, value):
-    """A text or numbers in a new dataset of an `h5py.h5g.GroupID`, as they are; small ones lie beside its head instead
-    of elsewhere. Returns its `h5py.h5d.DatasetID`."""
+    """A text or numbers in a new dataset of a group, by its `id`, as they are; small ones lie beside its head instead
+    of elsewhere. Returns the dataset's `id`."""
     value, kind, space = _to_store(value)
     node = h5py.h5d.create(group, name.encode(), kind, space, _SMALL if value.nbytes <= 4096 else _LARGE, _NAMED)
     if value.size:
