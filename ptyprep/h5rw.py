@@ -84,8 +84,8 @@ def mapping(parent, name):
 
 
 def label(node, name, value):
-    """Give a node of a file, by its `id` of h5py, a new attribute: a text or numbers. There are hundreds, and h5py's own
-    way takes two to three times as long; as it does with datasets."""
+    """Give a node of a file, by its `id` of h5py, a new attribute: a text or numbers. There are hundreds, and h5py's
+    own way takes two to three times as long; as it does with datasets."""
     value, kind, space = _to_store(value)
     h5py.h5a.create(node, name.encode(), kind, space).write(value)
 
