@@ -6,11 +6,10 @@ communicator is given.
 """
 import os
 import pickle
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from ptyprep.buffers import empty
 from ptyprep.errors import PeerError
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -168,17 +167,17 @@ class World:
         return out
 
     def pieces_to_root(self, pieces):
-        sizes, rooms, messages = self.each([len(piece) for piece in pieces]), [], []
-        with self.together("gathering pieces"):         # where memory can run out
-            if self.is_root:
-                rooms = [empty(sum(of_rank), np.uint8, use="chunks") for of_rank in sizes[1:]]
-            else:
-                messages = _as_one(pieces)
-        if not self.is_root:
-            for message in messages:
-                self.comm.Send(message, 0)
-                message[-1].Free()
-            return None
+        sizes, rooms = self.each([len(piece) for piece in pieces]), []
+        with ExitStack() as afterwards:
+            with self.together("gathering pieces"):     # where memory can run out
+                if self.is_root:
+                    rooms = [np.empty(sum(of_rank), np.uint8) for of_rank in sizes[1:]]
+                else:
+                    messages = _as_one(pieces, afterwards)
+            if not self.is_root:
+                for message in messages:
+                    self.comm.Send(message, 0)
+                return None
         found = list(pieces)
         for rank, flat in enumerate(rooms, 1):
             self._receive(flat, rank)
@@ -233,18 +232,19 @@ class World:
             self.comm.Recv(flat[start:start + PIECE], rank)
 
 
-def _as_one(pieces):
+def _as_one(pieces, afterwards):
     """Pieces, bytes, as the messages of the one array that they would be, taken from where they lie: (buffer, count,
-    type) of each; the types are to be freed."""
+    type) of each. The types are freed by `afterwards`, an ExitStack."""
     from mpi4py import MPI
-    arrays = [np.frombuffer(piece, np.uint8) for piece in pieces]
-    sizes, places = np.array([(len(array), array.ctypes.data) for array in arrays], np.int64).reshape(-1, 2).T
+    sizes = np.array([len(piece) for piece in pieces], np.int64)
+    places = np.array([MPI.Get_address(piece) for piece in pieces], np.int64)
     begins = np.cumsum(sizes) - sizes
     messages = []
     for start in range(0, int(sizes.sum()), PIECE):
         first, last = (np.clip(at - begins, 0, sizes) for at in (start, start + PIECE))
-        kind = MPI.BYTE.Create_hindexed((last - first).tolist(), (places + first).tolist()).Commit()
-        messages.append((MPI.BOTTOM, 1, kind))
+        kind = MPI.UNSIGNED_CHAR.Create_hindexed((last - first).tolist(), (places + first).tolist())
+        afterwards.callback(kind.Free)
+        messages.append((MPI.BOTTOM, 1, kind.Commit()))
     return messages
 
 
