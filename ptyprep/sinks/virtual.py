@@ -38,4 +38,4 @@ def _point_at(part, name, files, shape, dtype):
     for file, n in files:
         layout[start:start + n] = h5py.VirtualSource(file, name, (n, *shape), dtype)
         start += n
-    part.create_virtual_dataset(name, layout, fillvalue=0).attrs["type"] = "array"
+    h5rw.label(part.create_virtual_dataset(name, layout, fillvalue=0).id, "type", "array")
