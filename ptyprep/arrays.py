@@ -10,7 +10,7 @@ import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.positions import read_table
-from ptyprep.sources.hdf5 import dataset_in, datasets_in, is_hdf5, read_dataset, reading, text_attribute
+from ptyprep.sources.hdf5 import dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
 
@@ -106,7 +106,7 @@ def _from_hdf5(path, key, parameter, dims):
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
         values = values.T if path.suffix == ".mat" and _by_matlab(path) else values
-        return Named(values, text_attribute(dataset, "units"), f"{path}: {key}")
+        return Named(values, unit_of(dataset), f"{path}: {key}")
 
 
 def _by_matlab(path):

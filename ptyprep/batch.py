@@ -64,8 +64,9 @@ class Batch:
     points : range of the selected scan points that the chunk was made from, before any was dropped
     bad : ((raw frame, reason), ...) of its frames that could not be read
     blind : how many of its frames that could be read have no good pixel
-    lost : pixels of the scan's window whose count is not to be believed in one of its frames, and always was before; as
-        `masks.as_text` writes them
+    lost, near : pixels of the scan's window that overflowed, or were NaN, for the first time in this chunk, and those
+        that came near overflow (see `correct.LOST`); as `masks.as_text` writes them
+    counted : (counts below 0, how many of them are -1 or -2, counts near overflow) in all its frames
     dtype : of the frames
     packed : (frames, masks) of a scan that is saved, each as the bytes that the file holds
     """
@@ -82,6 +83,8 @@ class Batch:
     bad: tuple = ()
     blind: int = 0
     lost: str = ""
+    near: str = ""
+    counted: tuple = (0, 0, 0)
     dtype: np.dtype | None = None
     packed: tuple | None = None
 

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ptyprep import units
 from ptyprep.arrays import Named, npy, only_one, read_array
 from ptyprep.correct import Corrections, average, good_by_value, relative_flux
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import shapes
 from ptyprep.params import Group, Par
-from ptyprep.reading import read
 from ptyprep.scan import PtyScan
 from ptyprep.sources.array import NpyFile
+from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading
 
 IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
@@ -39,14 +40,18 @@ class Beside(PtyScan):
                                           "which are averaged.")
         key: str | None = Par(None, doc="Its dataset.")
         average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
-        negative: str = Par("zero", choices=("zero", "keep"), level=2, doc="What becomes of counts below 0.")
+        negative: str = Par("zero", choices=("zero", "keep", "mask"), level=2,
+                            doc="What to do with counts below 0 after it is subtracted.")
 
     class flatfield(Group):
-        """The response of each pixel, by which frames are divided."""
+        """The response of each pixel, by which frames are divided, or what they are multiplied by."""
         file: Path | None = Par(None, doc="HDF5, .npy, .mat or image file: (h, w), one for each frame, or others, "
                                           "which are averaged.")
         key: str | None = Par(None, doc="Its dataset. A pixel that is not above 0 is bad.")
         average: bool | None = Par(None, level=2, doc="Average them. None: if they are not as many as the frames.")
+        multiply: bool | None = Par(None, level=2, doc="Multiply by it instead of dividing. None: as the format of the "
+                                                       "frames' file defines for its own flat field (DECTRIS: "
+                                                       "multiply); divide by one of another file.")
 
     class normalisation(Group):
         """A monitor of the beam: frames are divided by its readings relative to their mean."""
@@ -126,8 +131,11 @@ class Beside(PtyScan):
         p, made = self.p, {}
         for name, group in (("dark", "darkfield"), ("flat", "flatfield")):
             if getattr(p, group).file or getattr(p, group).key:
+                self._refuse_applied(group)
                 stack = None if getattr(p, group).average else self._per_frame(group)
                 made[name] = self._image(group, averaged=True) if stack is None else stack
+        if "flat" in made and self._multiplies():
+            made["flat"] = _inverse(made["flat"])
         if (p.mask.file or p.mask.key) and (stack := self._per_frame("mask")) is not None:
             made |= {"mask": stack, "bad_bits": -1 if p.mask.invert else p.mask.bits}
         if (flux := self.flux()) is not None:
@@ -136,6 +144,19 @@ class Beside(PtyScan):
             if policy == "mask":
                 made["blank"] = outliers
         return Corrections(**made, negative=p.darkfield.negative) if made else None
+
+    def _refuse_applied(self, group):
+        """Not twice: the detector's file may say that its own field is applied already."""
+        named, applied = getattr(self.p, group), getattr(self.source, "applied", {})
+        by = None if named.file or not named.key else applied.get("/" + named.key.strip("/"))
+        if by:
+            raise ParameterError(f"{self.where}{group}.key={named.key}: it is applied already, by {by} in the file; "
+                                 f"leave {group}.key out")
+
+    def _multiplies(self):
+        """Whether counts are multiplied by the flat field."""
+        own = self.p.flatfield.file is None and getattr(self.source, "format", PLAIN).flat == "multiply"
+        return own if self.p.flatfield.multiply is None else self.p.flatfield.multiply
 
     # --- arrays beside the frames -----------------------------------------------------------------------
 
@@ -254,6 +275,19 @@ class Beside(PtyScan):
 
     # --- geometry -------------------------------------------------------------------------------------
 
+    def quantity(self, quantity, *found, usual):
+        """Values of a quantity of `units.QUANTITIES` that a file records, in keV or m; None where one of them is not
+        there or cannot be, which a note tells.
+
+        found : as `hdf5.scalar` gives it, each
+        usual : the unit at this beamline where the file has none; None where that is not known
+        """
+        if any(one is None for one in found):
+            return None
+        values, reasons = zip(*(units.recorded(quantity, one.value, one.unit, usual, one.where) for one in found))
+        self.note(*filter(None, reasons))
+        return None if None in values else list(values)
+
     def _recorded(self, name, unit):
         """A number of the geometry, or two, in a unit."""
         group = getattr(self.p, name)
@@ -261,10 +295,10 @@ class Beside(PtyScan):
         if group.multiplier is not None:
             values = [value * group.multiplier for value in found.values.tolist()]
         elif found.units:
-            try:
-                values = [read(f"{value!r} {found.units}", float, unit=unit) for value in found.values.tolist()]
-            except ParameterError as err:
-                raise SourceError(f"{found.where}: {err}. Set {name}.multiplier") from None
+            values = [units.convert(value, found.units, unit) for value in found.values.tolist()]
+            if None in values:
+                raise SourceError(f"{found.where} is in {found.units!r}; expected {units.dimension(unit)}. Set "
+                                  f"{name}.multiplier")
         else:
             values = found.values.tolist()
             if unit == "keV" and values[0] > LARGEST_KEV and not self.p.electron_data:
@@ -284,6 +318,14 @@ class Beside(PtyScan):
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
                               f"{'one' if most == 1 else 'one or two'}")
         return Named(values, found.units, found.where)
+
+
+def _inverse(flat):
+    """What to divide by instead of multiplying by a flat field (h, w); NaN where it is not above 0."""
+    if not isinstance(flat, np.ndarray):
+        raise ParameterError("flatfield.multiply needs one flat field for all frames; here is one for each")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(flat > 0, 1 / flat, np.nan)
 
 
 def _shape_of(path, key):

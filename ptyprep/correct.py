@@ -9,64 +9,116 @@ from ptyprep.buffers import scratch
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import Masks, same_mask
 
+#: Why the count of a pixel is no measurement, as bits of `judge`.
+LOST = {"overflow": 1, "near overflow": 2}
 
-def believable(frames, saturation=None, out=None):
+
+@dataclass(frozen=True)
+class Limits:
+    """Which numbers of raw frames are counts.
+
+    most : the largest one; None for all but the largest integer of their kind, which is a mark
+    least : the smallest one; None for any, negative ones too, but the marks
+    marks : negative numbers that are none
+    near : a number whose pixels are counted, and told apart where it is above `most`; None
+    """
+    most: float | None = None
+    least: float | None = None
+    marks: tuple = ()
+    near: int | None = None
+
+
+def believable(frames, limits=None, out=None):
     """Where the numbers are measurements: not a detector's mark, not saturated, not NaN or infinite.
 
-    frames : (n, h, w); for unsigned and signed integers the largest value of their kind marks overflow,
-        gaps and dead pixels (EIGER writes 2**32 - 1, and 2**16 - 1 in 16-bit mode; SIMPLON API reference). Counts
-        cannot be negative: PILATUS marks gaps with -1 and bad pixels with -2 (CBF files)
-    saturation : larger counts are not to be believed, or None
+    frames : (n, h, w); for integers the largest value of their kind marks overflow, gaps and dead pixels (EIGER writes
+        2**32 - 1, and 2**16 - 1 in 16-bit mode; SIMPLON API reference)
+    limits : `Limits` of the source, None for no others
     out : where to put it, None for a new array
 
     Returns bool (n, h, w).
     """
-    good = np.empty(frames.shape, bool) if out is None else out
+    limits, good = limits or Limits(), np.empty(frames.shape, bool) if out is None else out
+    if frames.dtype.kind not in "iuf":
+        good[...] = True
+        return good
+    least, most = _range(frames.dtype, limits)
     if frames.dtype.kind == "f":
         np.isfinite(frames, out=good)
-        if saturation is not None:
-            good &= frames <= saturation
-    elif frames.dtype.kind in "iu":
-        np.less_equal(frames, _largest(frames.dtype, saturation), out=good)
-        if frames.dtype.kind == "i":
-            good &= frames >= 0
+        if limits.most is not None:
+            good &= frames <= most
     else:
-        good[...] = True
+        np.less_equal(frames, most, out=good)
+    if least is not None:
+        good &= frames >= least
+    for mark in limits.marks if frames.dtype.kind in "if" and (least is None or least < 0) else ():
+        good &= frames != mark
     return good
 
 
-def _largest(dtype, saturation):
-    """The largest believable count among integers of a kind."""
-    largest = int(np.iinfo(dtype).max) - 1
-    if saturation is None or saturation >= largest:
-        return largest
-    return -1 if math.isnan(saturation) else math.floor(saturation)
+def _range(dtype, limits):
+    """(smallest, largest) count of a kind of number, None for no smallest."""
+    least, most = limits.least, limits.most
+    if dtype.kind == "f":
+        return least, most
+    info = np.iinfo(dtype)
+    most = info.max - 1 if most is None or most >= info.max - 1 else -1 if math.isnan(most) else math.floor(most)
+    if least is not None:
+        least = info.max if math.isnan(least) or least > info.max else math.ceil(least) if least > info.min else None
+    return least, most
 
 
-def judge(frames, usable, known, saturation=None, before=None):
+def judge(frames, usable, known, limits=None, before=None):
     """Which pixels of some frames are good: believable, and of those that can be used at all.
 
-    frames : (n, h, w), n > 0; saturation : see `believable`
-    usable : bool (h, w); known : bool (h, w), pixels whose counts were not believable before
+    frames : (n, h, w), n > 0; limits : see `believable`
+    usable : bool (h, w); known : uint8 (h, w), why counts of a pixel were not believable before (see `LOST`)
     before : bool (h, w), a mask that the first frame may have again; None
 
-    Returns (`Masks`; bool (h, w), pixels that are not `known` and not believable in some frame, or False where there
-    are none).
+    Returns (`Masks`; uint8 (h, w), why a pixel is not believable in some frame, without what is `known`, or False where
+    there is none; how many counts are `limits.near`).
     """
+    limits = limits or Limits()
     good = scratch("good", frames.size).view(bool).reshape(frames.shape)
-    if compiled.core is not None and frames.dtype.kind in "iu" and frames.dtype.isnative and all(
-            array.strides[-1] == array.itemsize for array in (frames, usable, known)):
-        limit = _largest(frames.dtype, saturation)
-        if limit >= 0:
-            lost = scratch("lost", usable.size).view(bool).reshape(usable.shape)
-            changed, any_lost = compiled.core.judge(frames, limit, usable, known, good, lost, before)
-            changed = np.frombuffer(changed, bool)
-            return _masks(before, good[:changed.sum()].copy(), changed), any_lost and lost.copy()
-    believable(frames, saturation, out=good)
-    lost = ~(np.logical_and.reduce(good) | known)
+    if (ends := _interval(frames, limits)) and all(array.strides[-1] == array.itemsize for array in
+                                                   (frames, usable, known)):
+        lost = scratch("lost", usable.size).reshape(usable.shape)
+        changed, any_lost, near = compiled.core.judge(frames, *ends, limits.near, usable, known, good, lost, before)
+        changed = np.frombuffer(changed, bool)
+        return _masks(before, good[:changed.sum()].copy(), changed), any_lost and lost.copy(), near
+    believable(frames, limits, out=good)
+    at = np.zeros(0, bool) if limits.near is None or frames.dtype.kind not in "iuf" else frames == limits.near
+    lost = np.where(np.logical_and.reduce(good | at if at.size else good), 0, LOST["overflow"]).astype(np.uint8)
+    if at.any():
+        lost |= np.where(np.logical_or.reduce(at & ~good), LOST["near overflow"], 0).astype(np.uint8)
+    lost &= ~np.asarray(known, np.uint8)
     good &= usable
     changed = np.array([not same_mask(last, mask) for last, mask in zip([before, *good], good)])
-    return _masks(before, good[changed], changed), lost
+    return _masks(before, good[changed], changed), lost, int(at.sum())
+
+
+def _interval(frames, limits):
+    """(smallest, largest) count, for the loop in C; None where counts are no interval, or the loop is not for them."""
+    if compiled.core is None or frames.dtype.kind not in "iu" or not frames.dtype.isnative:
+        return None
+    least, most = _range(frames.dtype, limits)
+    lowest = np.iinfo(frames.dtype).min
+    least = lowest if least is None else least
+    if least < 0 and limits.marks:
+        if frames.min(initial=0) < min(limits.marks):
+            return None             # noise beside marks
+        least = 0
+    return (least, most) if least <= most else None
+
+
+def below_zero(frames, marks=()):
+    """(how many counts of some frames are below 0, without those that are marks; how many of them are -1 or -2)."""
+    if frames.dtype.kind not in "if":
+        return 0, 0
+    negative = frames[frames < 0]
+    ones = {number: int(np.count_nonzero(negative == number)) for number in (-1, -2)} if negative.size else {}
+    kept = {number: many for number, many in ones.items() if number not in marks}
+    return int(negative.size) - sum(ones.values()) + sum(kept.values()), sum(kept.values())
 
 
 def _masks(before, new, changed):
@@ -94,12 +146,12 @@ def good_by_value(mask, bad_bits=None):
                     (mask.astype(np.int64) & bad_bits) == 0)
 
 
-def average(frames):
+def average(frames, limits=None):
     """The average (h, w) float64 of the believable counts of some frames (h, w), one after the other; NaN where there
-    is none."""
+    is none. limits : see `believable`"""
     total = counted = 0
     for frame in frames:
-        good = believable(frame[None])[0]
+        good = believable(frame[None], limits)[0]
         total, counted = total + np.where(good, frame, 0).astype(float), counted + good
     return np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
 
@@ -118,8 +170,9 @@ class Corrections:
     monitor : (n,) for each scan point, the beam relative to its mean, as `relative_flux` gives it; None
     mask : a `FrameSource` with a mask for each scan point; None
     bad_bits : bits that make a pixel bad in `mask`, -1 for any; None: what is not 0 is good
+    detector_mask, detector_bits : the same of the detector's own masks
     blank : (n,) bool, scan points whose frames get weight 0; None
-    negative : what becomes of counts below the dark field: "zero", or "keep"
+    negative : what to do with counts below the dark field: "zero", "keep" or "mask"
 
     Counts become float32 where that holds them all (8- and 16-bit), else float64 (`numpy.result_type`). A pixel
     where dark or flat field are no finite numbers, or the flat field is not above 0, is not good, and 0.
@@ -131,11 +184,13 @@ class Corrections:
     bad_bits: int | None = None
     blank: np.ndarray | None = None
     negative: str = "zero"
+    detector_mask: object = None
+    detector_bits: int | None = None
 
     def __str__(self):
         done = [f"{name} field{'' if isinstance(part, np.ndarray) else ' of each frame'}" for name, part in
                 (("dark", self.dark), ("flat", self.flat)) if part is not None]
-        done += ["monitor"] * (self.monitor is not None) + ["mask of each frame"] * (self.mask is not None)
+        done += ["monitor"] * (self.monitor is not None) + ["mask of each frame"] * bool(self._masks)
         blank = 0 if self.blank is None else int(self.blank.sum())
         return ", ".join(done + [f"{blank} frames of weight 0"] * (blank > 0)) or "nothing"
 
@@ -146,7 +201,12 @@ class Corrections:
     @property
     def reads(self):
         """Whether something is read from files for each frame."""
-        return any(part is not None and not isinstance(part, np.ndarray) for part in (self.dark, self.flat, self.mask))
+        fields = [part for part in (self.dark, self.flat) if part is not None and not isinstance(part, np.ndarray)]
+        return bool(fields + self._masks)
+
+    @property
+    def _masks(self):
+        return [part for part in (self.mask, self.detector_mask) if part is not None]
 
     def dtype(self, raw):
         """The kind of number that counts of dtype `raw` become."""
@@ -157,7 +217,7 @@ class Corrections:
 
         Raises SourceError that names what does not fit.
         """
-        for name in ("dark", "flat", "mask"):
+        for name in ("dark", "flat", "mask", "detector_mask"):
             part = getattr(self, name)
             if part is None:
                 continue
@@ -179,8 +239,9 @@ class Corrections:
         frames : (n, h, w) raw, of the window; good : bool (n, h, w), changed in place
         points : the raw scan points that they are
         """
-        if self.mask is not None:
-            good &= good_by_value(self.mask.read(points, window), self.bad_bits)
+        for mask, bits in ((self.mask, self.bad_bits), (self.detector_mask, self.detector_bits)):
+            if mask is not None:
+                good &= good_by_value(mask.read(points, window), bits)
         if self.blank is not None:
             good[self.blank[points]] = False
         if not self.changes_counts:
@@ -193,6 +254,8 @@ class Corrections:
             good &= known
             if self.negative == "zero":
                 np.maximum(out, 0, out=out)
+            elif self.negative == "mask":
+                good &= out >= 0
         if self.flat is not None:
             flat = _field(self.flat, points, window)
             with np.errstate(invalid="ignore"):
@@ -305,14 +368,3 @@ def neighbour_median(image, rows=256):
         low, high = (np.take_along_axis(around, at[None].clip(0, 7), 0)[0] for at in ((count - 1) // 2, count // 2))
         out[start:stop] = np.where(count > 0, (low + high) / 2, np.nan)
     return out
-
-
-def photon_energy_of_electrons(energy):
-    """Energy [keV] of the photon whose wavelength is that of electrons with kinetic energy `energy` [keV].
-
-    E_photon = sqrt(E (E + 2 m c²)), from λ = h / p and p² c² = E² + 2 E m c²; m c² = 510.99895069 keV (CODATA 2022).
-
-    >>> round(photon_energy_of_electrons(300.0), 3)
-    629.761
-    """
-    return float(np.sqrt(energy * (energy + 2 * 510.99895069)))

@@ -9,11 +9,11 @@ import numpy as np
 from ptyprep.errors import ParameterError
 
 #: Reasons, as bits. A pixel without any is good.
-GAP, DEAD, HOT, OVERFLOW, USER, NON_FINITE, DETECTOR, OUTSIDE = (1 << bit for bit in range(8))
+GAP, DEAD, HOT, OVERFLOW, USER, NON_FINITE, DETECTOR, OUTSIDE, NEAR_OVERFLOW = (1 << bit for bit in range(9))
 
 #: What `info/mask_reasons` tells of each bit.
 REASONS = {"gap": GAP, "dead": DEAD, "hot": HOT, "overflow": OVERFLOW, "user": USER, "non-finite": NON_FINITE,
-           "detector": DETECTOR, "outside": OUTSIDE}
+           "detector": DETECTOR, "outside": OUTSIDE, "near overflow": NEAR_OVERFLOW}
 
 
 @dataclass(frozen=True)

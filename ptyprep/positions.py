@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep.errors import PositionError
-from ptyprep.units import metres
+from ptyprep.units import factor
 
 AXES = (("y", "x"), ("slow", "fast"))       # names of columns that say which axis they are
 
@@ -74,11 +74,11 @@ def unit_in_metres(unit):
     >>> unit_in_metres("um")
     1e-06
     """
-    factor = metres(unit)
-    if factor is None:
+    metres = factor(unit)
+    if metres is None:
         raise PositionError(f"positions in {unit!r}: not a unit of length; expected one of m, cm, mm, um, micron, nm, "
                             f"angstrom, pm")
-    return factor
+    return metres
 
 
 def read_table(path):

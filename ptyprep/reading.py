@@ -9,7 +9,6 @@ ptyprep.errors.ParameterError: must be a number or a pair, got '1,2,3'
 
 import functools
 import re
-import tokenize
 import types
 import typing
 from pathlib import Path, PurePath
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from ptyprep import units
 from ptyprep.errors import ParameterError
 
 
@@ -247,33 +247,12 @@ def _number(text, free, unit, example):
         return number
     if not is_physical(unit):
         return text
-    from pint.errors import PintError
-    units = _registry()
-    try:
-        quantity = units.Quantity(number, given)
-        if quantity.is_compatible_with(unit):
-            return float(f"{quantity.m_as(unit):.15g}")          # so that 75 um is 7.5e-05
-    # pint's parser lets these out at "m/0", "m/", "m**m", "m 5" and "m{"
-    except (PintError, ArithmeticError, AssertionError, TypeError, ValueError, tokenize.TokenError):
+    if (meant := units.convert(number, given, unit)) is not None:
+        return meant
+    wrong = units.dimension(given)
+    if wrong is None:
         if free:
             return text
-        raise ParameterError(f"must be in {unit}, got {text!r}: no unit {given!r} is known") from None
-    raise ParameterError(f"must be {_dimension(units, unit)} such as '{example:g} {unit}', "
-                         f"got '{number:g} {given}' ({_dimension(units, given)})")
-
-
-@functools.cache
-def _registry():
-    import pint
-    return pint.UnitRegistry()
-
-
-_DIMENSIONS = {"m": "a length", "eV": "an energy", "s": "a time", "rad": "an angle", "Hz": "a frequency",
-               "kg": "a mass", "K": "a temperature", "A": "a current", "V": "a voltage", "m**2": "an area",
-               "Pa": "a pressure", "1/m": "an inverse length", "m/s": "a speed", "J/m**2": "an energy per area"}
-
-
-def _dimension(units, unit):
-    size = units.Unit(unit).dimensionality
-    return next((word for known, word in _DIMENSIONS.items() if units.Unit(known).dimensionality == size),
-                f"a quantity in {unit}")
+        raise ParameterError(f"must be in {unit}, got {text!r}: no unit {given!r} is known")
+    raise ParameterError(f"must be {units.dimension(unit)} such as '{example:g} {unit}', "
+                         f"got '{number:g} {given}' ({wrong})")

@@ -9,6 +9,7 @@ import numpy as np
 from ptyprep import buffers, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
+from ptyprep.correct import LOST
 from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
@@ -31,6 +32,7 @@ class Run:
         self._goes_ahead = {}                           # whether a second one is begun, where that was asked
         self._ended = self._closed = False
         self._blind, self._unsaved = 0, []      # frames without a good pixel; bad ones that no saved chunk tells of
+        self._counted = 0, 0, 0                 # see `Batch.counted`
         self._last = None, None                 # dtype and position of the last frame
 
     def go_on(self):
@@ -40,7 +42,8 @@ class Run:
                                Encoder(scan.p.compression))
         self._chunk, self.kept, self._taken = done["chunk"], done["frames"], done["points"]
         scan.bad, self._blind, scan.blanks = list(done["bad"]), done["blind"], done["blank"]
-        scan.lost = from_text(scan.lost.shape, *done["lost"])
+        self._counted = done["counted"]
+        scan.lost = _lost(scan.lost.shape, done["lost"], done["near"])
         self._last, self._ended = (done["dtype"], done["position"]), scan.blanks > 0
         if done["told"] is not None:
             scan.meta = replace(scan.meta, num_frames=done["told"])
@@ -216,16 +219,15 @@ class Run:
             if not stay or self._raw.is_open and not self._raw.may_stay(keep):
                 self._raw.close()
         dtype = rows.dtype.str if len(rows) else None
-        lost = as_text(rows.lost & ~scan.lost) if np.any(rows.lost) else ""
-        told = self._comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, lost))
-        dtypes, frames, positions, bad, blind, lost = zip(*told)
+        lost = rows.lost & ~scan.lost if np.any(rows.lost) else np.zeros((), np.uint8)
+        lost, near = (as_text(lost & why) for why in LOST.values())
+        told = self._comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, lost, near, rows.counted))
+        dtypes, frames, positions, bad, blind, lost, near, counted = zip(*told)
         counts = [len(of_rank) for of_rank in frames]
         frames, positions = np.concatenate(frames), np.concatenate(positions)
-        new = ""
-        if any(lost):
-            found = from_text(scan.lost.shape, *lost)
-            scan.lost |= found
-            new = as_text(found)
+        scan.lost |= (found := _lost(scan.lost.shape, lost, near))
+        lost, near = (as_text(found & why) for why in LOST.values())
+        self._counted = share.added([self._counted, *counted])
         dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
         if others:
             raise RecipeError(f"{scan.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
@@ -241,7 +243,8 @@ class Run:
                      data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
                      position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
                      chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
-                     dtype=np.dtype(dtype), packed=rows.packed, lost=new)
+                     dtype=np.dtype(dtype), packed=rows.packed, lost=lost, near=near,
+                     counted=share.added(counted))
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
@@ -276,6 +279,7 @@ class Run:
             scan.note(f"frames that could not be read: {len(scan.bad)}; info/bad_frames lists them")
         if self._blind:
             scan.note(f"frames without one good pixel: {self._blind}")
+        scan.note(*self._notes_of_counts())
         if scan.sink is not None:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
@@ -283,6 +287,19 @@ class Run:
         buffers.forget()
         # nobody goes on from here, and the scan is to be gone with its last name
         self._scan = self._ask = self._info = self._raw = None
+
+    def _notes_of_counts(self):
+        """What was done with counts below 0, and with those next to the detector's mark."""
+        scan, (negative, ones, near), limits = self._scan, self._counted, self._scan.limits
+        if negative:
+            part = negative / (self.kept * np.prod(scan.window.shape))
+            done = {"keep": "kept", "zero": "set to 0", "mask": "masked"}[scan.on_negative]
+            yield (f"counts below 0: {negative} ({part:.2g} of all); they are {done}. Set negative to keep, zero or "
+                   f"mask" + ("; all are -1 or -2, which mark bad pixels of a PILATUS" if ones == negative else ""))
+        if near:
+            masked = limits.most is not None and limits.near > limits.most
+            yield (f"counts of {limits.near}, next to the detector's mark {limits.near + 1}: {near}; they are "
+                   f"{'masked' if masked else 'kept'}. Set bad_pixels.near_overflow to keep or mask")
 
     def _fill_up(self, frames):
         """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.
@@ -303,6 +320,11 @@ class Run:
             self._chunk += 1
         if scan.blanks:
             scan.note(f"blank frames at the end: {scan.blanks}, of weight 0")
+
+
+def _lost(shape, overflow, near):
+    """Why pixels are lost, uint8 of that shape (see `correct.LOST`), by texts of those that overflowed or came near."""
+    return sum(from_text(shape, *texts) * np.uint8(why) for why, texts in zip(LOST.values(), (overflow, near)))
 
 
 class _RawFiles:

@@ -13,11 +13,11 @@ import numpy as np
 from ptyprep import faces, provenance, sample
 from ptyprep.batch import EOS, WAIT, Meta
 from ptyprep.codec import Encoder
-from ptyprep.correct import photon_energy_of_electrons
+from ptyprep.correct import LOST, Corrections
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
-from ptyprep.masks import DEAD, DETECTOR, HOT, NON_FINITE, OVERFLOW, USER
+from ptyprep.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFLOW, USER
 from ptyprep.mpi import room
 from ptyprep.params import Array, Group, Par, Tree, Values
 from ptyprep.positions import checked, refuse_unknown
@@ -25,7 +25,9 @@ from ptyprep.run import Run
 from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
+from ptyprep.sources.formats import limits_of
 from ptyprep.threads import fair_share, processors
+from ptyprep.units import photon_energy_of_electrons
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,8 @@ FAR = 0.1                   # metres; positions that spread further are probably
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
-         "lost", "found_bad", "recorded_center", "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta",
-         "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
+         "lost", "limits", "on_negative", "found_bad", "recorded_center", "raw_shape", "raw_dtype", "selection",
+         "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -100,6 +102,12 @@ class PtyScan(Tree):
     bad_frames: str = Par("raise", choices=("raise", "drop", "mask"),
                           doc="A frame that cannot be read: stop, leave it out, or keep its place with weight 0. "
                               "None is ever shifted.")
+    detector_mask: str = Par("use", choices=("use", "ignore"), level=2,
+                             doc="The mask that the detector's file has: use it, and stop where it cannot be read; or "
+                                 "ignore it.")
+    negative: str = Par("keep", choices=("keep", "zero", "mask"), level=2,
+                        doc="What to do with raw counts below 0, which are noise where they are no marks of the "
+                            "detector. Where a dark field is subtracted, darkfield.negative says it.")
     compression: str = Par("portable", choices=Encoder.choices,
                            doc="Of frames: portable (every HDF5 reader), bslz4 (fast; readers need hdf5plugin) or "
                                "none.")
@@ -120,6 +128,10 @@ class PtyScan(Tree):
         hot: float = Par(10.0, unit="", gt=1, level=2,
                          doc="A pixel is hot that counts so many times as much as its eight neighbours do on the "
                              "median, on average or in its brightest frame.")
+        near_overflow: str | None = Par(
+            None, choices=("mask", "keep"), level=2,
+            doc="What to do with the count 2^n - 2 of a DECTRIS detector with n bits, next to its mark 2^n - 1. None: "
+                "mask it for 32 bits, where no detector counts so far; keep it for 8 and 16 bits.")
         dead: float = Par(20.0, unit="", gt=0, level=2,
                           doc="A pixel is dead that never counts, where its neighbours make one expect more than so "
                               "many counts.")
@@ -158,7 +170,7 @@ class PtyScan(Tree):
         self.source = self.positions = self.plan = self.meta = self.sink = None
         self.common, self.notes, self.bad, self.report = {}, [], [], {}
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
-        self.reasons = self.lost = None
+        self.reasons = self.lost = self.limits = self.on_negative = None
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
         self.blanks = 0                         # frames of weight 0 at the end
         self._before = {}                       # the fingerprint of the run that is resumed
@@ -196,7 +208,7 @@ class PtyScan(Tree):
 
     def load_weight(self):
         """Mask (h, w) of raw frames, 0 = ignore; None: all good. Root, then shared. Default: what the source says."""
-        return self.source.mask if self.source else None
+        return self.source.mask if self.source and self.p.detector_mask == "use" else None
 
     def load_corrections(self):
         """What is done to raw counts before `correct`: a `Corrections`, or None. Root, then shared."""
@@ -246,7 +258,7 @@ class PtyScan(Tree):
         self._find_bad_pixels()
         self.plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
-        self.lost = np.zeros(self.window.shape, bool)
+        self.lost = np.zeros(self.window.shape, np.uint8)
         self.meta = self._make_meta()
         self._warn()
         run = Run(self, self._ask, self._info)
@@ -283,6 +295,7 @@ class PtyScan(Tree):
         self.raw_shape, self.raw_dtype = self._find_raw()
         self.good = self._load_weight()
         self.corrections = self._load_corrections()
+        self.limits, self.on_negative = self._count_limits()
         self._require()
         self.comm.from_root(self._refuse_missing)
         if self.p.dfile is not None:
@@ -559,7 +572,11 @@ class PtyScan(Tree):
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)
-        self.reasons = np.zeros(self.raw_shape, np.uint8)
+        self.reasons = np.zeros(self.raw_shape, np.uint16)
+        problem = getattr(self.source, "mask_problem", None)
+        if problem and self.p.detector_mask != "ignore":
+            raise SourceError(f"{problem}. Without it the mask is not known: set detector_mask=ignore to go on, and "
+                              f"mask.file to another one")
         if weight is None:
             return np.ones(self.raw_shape, bool)
         if np.shape(weight) != self.raw_shape:
@@ -568,15 +585,23 @@ class PtyScan(Tree):
         good = np.ascontiguousarray(weight) > 0
         bad = np.flatnonzero(~good)         # few
         mask, why = (getattr(self.source, name, None) for name in ("mask", "mask_reasons"))
-        reasons = np.full(len(bad), USER, np.uint8)
+        reasons = np.full(len(bad), USER, np.uint16)
         if mask is not None:
             theirs = ~(np.ravel(mask)[bad] > 0)
             reasons[theirs] = DETECTOR if why is None else np.ravel(why)[bad[theirs]]
         self.reasons.reshape(-1)[bad] = reasons
         return good
 
+    def _count_limits(self):
+        """(`Limits` of raw counts; what is done with those below 0, None where a dark field is subtracted first)."""
+        dark = self.corrections is not None and self.corrections.dark is not None
+        negative = None if dark else self.p.negative
+        return limits_of(self.source, self.raw_dtype, near=self.p.bad_pixels.near_overflow, negative=negative), negative
+
     def _load_corrections(self):
-        corrections = self._shared(self.load_corrections)
+        corrections, masks = self._shared(self.load_corrections), getattr(self.source, "frame_masks", None)
+        if masks is not None and self.p.detector_mask == "use":
+            corrections = (corrections or Corrections()).also(detector_mask=masks[0], detector_bits=masks[1])
         if corrections is None:
             return None
         if not callable(corrections) or not hasattr(corrections, "checked"):
@@ -678,8 +703,9 @@ class PtyScan(Tree):
         """Why pixels of prepared frames are not good, bits of `masks.REASONS`, (h, w) uint8: of the whole scan, and
         overflow and what is no number if it was so in any frame so far."""
         reasons = self.reasons.copy()
-        lost = self.cut(reasons)
-        lost[self.lost & (lost == 0)] = NON_FINITE if self.raw_dtype.kind == "f" else OVERFLOW
+        lost, fresh = self.cut(reasons), self.cut(reasons) == 0
+        lost[fresh & (self.lost & LOST["overflow"] > 0)] |= NON_FINITE if self.raw_dtype.kind == "f" else OVERFLOW
+        lost[fresh & (self.lost & LOST["near overflow"] > 0)] |= NEAR_OVERFLOW
         return self.plan.apply_reasons(self.plan.window.cut(reasons))
 
 

@@ -5,7 +5,7 @@ from functools import partial, reduce
 import numpy as np
 
 from ptyprep.buffers import empty
-from ptyprep.correct import judge
+from ptyprep.correct import below_zero, judge
 from ptyprep.errors import PositionError, RecipeError
 from ptyprep.frame import FramePlan, whole
 from ptyprep.loaded import Loaded, load_readable, unreadable
@@ -25,7 +25,8 @@ class Rows:
     packed : (frames, masks) as the bytes that a file holds, where the scan is saved
     bad : ((raw frame number, reason), ...) of those that could not be read
     blind : how many that could be read have no good pixel
-    lost : bool, of the scan's window; pixels whose count was not to be believed in some frame
+    lost : uint8, of the scan's window; why counts of a pixel were not to be believed in some frame, see `correct.LOST`
+    counted : how many counts of all frames are below 0, how many of them -1 or -2, and how many near overflow
     """
     frame: np.ndarray
     data: np.ndarray | None
@@ -36,6 +37,7 @@ class Rows:
     bad: tuple = ()
     blind: int = 0
     lost: np.ndarray | bool = False
+    counted: tuple = (0, 0, 0)
 
     @classmethod
     def none(cls, shape, bad=()):
@@ -64,17 +66,18 @@ def prepare(scan, points, loaded=None, *, keep=True):
                      weights=None if loaded.weights is None else _region_of(scan, loaded.weights, "weights"))
     n = len(loaded.points)
     blocks = slices(n, block(n, loaded.frames.shape[1:], loaded.frames.dtype, scan.threads))
-    dtype, lost = scan.counts_dtype, False
+    dtype, lost, counted = scan.counts_dtype, False, (0, 0, 0)
     if scan.corrects:           # a hook: all at once, on this thread
-        frames, masks, lost = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks, scan.threads))
-        lost = reduce(np.logical_or, lost)
+        frames, masks, lost, counted = zip(*in_threads(lambda some: _believed(scan, loaded.part(some)), blocks,
+                                                       scan.threads))
+        lost, counted = reduce(np.bitwise_or, lost), added(counted)
         frames, good = _corrected(scan, np.concatenate(frames), Masks.joined(masks).stack().copy())
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
     make, gather = _making(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
     rows = gather(in_threads(make, blocks, scan.threads))
     return replace(rows, bad=_reported(scan, loaded.bad),       # those that were left out, too
-                   lost=rows.lost | lost)
+                   lost=rows.lost | lost, counted=added([rows.counted, counted]))
 
 
 class begin:
@@ -119,10 +122,10 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
         out = data[some] if keep else empty((some.stop - some.start, *plan.shape), made)
         part = take(some, out if straight else None)
         if not part.points:
-            return part, 0, ([], []), False, None
+            return part, 0, ([], []), False, (0, 0, 0), None
         if len(part.points) < len(out):
             out = out[:len(part.points)]
-        frames, masks, lost = (part.frames, Masks.each(part.weights), False) if scan.corrects else \
+        frames, masks, lost, counted = (part.frames, Masks.each(part.weights), False, (0, 0, 0)) if scan.corrects else \
             _believed(scan, part, last[0])
         if frames.dtype.kind == "f":
             finite = np.isfinite(frames)
@@ -142,10 +145,10 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
             blind &= ~_unread(part)
         packed = ([], []) if scan.sink is None else scan.sink.pack(out, masks)
         part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
-        return part, int(blind.sum()), packed, lost, masks if keep else None
+        return part, int(blind.sum()), packed, lost, counted, masks if keep else None
 
     def gather(blocks_made):
-        parts, blind, packed, lost, masks = zip(*blocks_made)
+        parts, blind, packed, lost, counted, masks = zip(*blocks_made)
         kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
         frames = weight = None
         if keep:
@@ -159,19 +162,30 @@ def _making(scan, plan, points, dtype, blocks, keep, take):
         positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
         return Rows(numbers(scan, kept), frames, weight, _positions_of(scan, Loaded(kept, None, positions, bad=bad)),
                     made, tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad),
-                    sum(blind), reduce(np.logical_or, lost))
+                    sum(blind), reduce(np.bitwise_or, lost), added(counted))
     return make, gather
+
+
+def added(pairs):
+    """
+    >>> added([(1, 2), (3, 4)])
+    (4, 6)
+    """
+    return tuple(map(sum, zip(*pairs)))
 
 
 def _believed(scan, part, before=None):
     """A block's frames after the scan's corrections; and, as `correct.judge` tells them by their counts and the
-    detector's mask, and by what came with them: their `Masks`, and which pixels were lost.
+    detector's mask, and by what came with them: their `Masks`, why pixels are lost, and `Rows.counted`.
 
     before : a mask that they may have again
     """
-    known = np.zeros(scan.window.shape, bool) if scan.lost is None else scan.lost
-    frames, saturation = part.frames, getattr(scan.source, "saturation", None)
-    masks, lost = judge(frames, scan.cut(scan.good), known, saturation, before)
+    known = np.zeros(scan.window.shape, np.uint8) if scan.lost is None else scan.lost
+    frames, limits = part.frames, scan.limits
+    masks, lost, near = judge(frames, scan.cut(scan.good), known, limits, before)
+    negative, ones = below_zero(frames, limits.marks) if scan.on_negative else (0, 0)
+    if negative and scan.on_negative == "zero":
+        frames = np.maximum(frames, 0)
     if part.weights is not None or scan.corrections or part.bad:
         good = masks.stack().copy()
         if part.weights is not None:
@@ -181,7 +195,7 @@ def _believed(scan, part, before=None):
         if part.bad:                # with bad_frames="mask" they keep a place
             good[_unread(part)] = False
         masks = Masks.each(good)
-    return frames, masks, lost
+    return frames, masks, lost, (negative, ones, near)
 
 
 def _unread(part):

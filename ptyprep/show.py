@@ -84,6 +84,8 @@ def show_text(path):
         rows += _prepared_rows(source)
     if source.mask is not None:
         rows.append(("masked", f"{(~source.mask).sum()} of {source.mask.size} pixels in every frame"))
+    if problem := getattr(source, "mask_problem", None):
+        rows.append(("mask", f"cannot be read: {problem}"))
     rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in source.notes]
     text = _table(rows)

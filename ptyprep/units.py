@@ -1,22 +1,137 @@
-"""Units of length as files spell them, and photons."""
+"""Units as files and users spell them: one place for every quantity that is read; and photons."""
+import functools
+import re
+import tokenize
+import unicodedata
 
 HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
 KEV = 1.602176634e-16       # J, exact (SI 2019)
+ELECTRON = 510.99895069     # keV, m c² (CODATA 2022)
 
 _PREFIXES = {"": 1.0, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12}
-UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12,    # both mu
-         "micron": 1e-6, "microns": 1e-6, "a": 1e-10, "å": 1e-10, "angstrom": 1e-10, "angstroms": 1e-10,
-         **{f"{prefix}{metre}": factor for prefix, factor in _PREFIXES.items()
-            for metre in ("meter", "meters", "metre", "metres")}}
+
+#: The spellings of detectors and beamlines, in lower case; pint has the others. It reads A as ampere, and no "kev".
+SPELLINGS = {
+    "m": {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12, "mu": 1e-6, "mum": 1e-6,
+          "micron": 1e-6, "microns": 1e-6, "a": 1e-10, "å": 1e-10, "ang": 1e-10, "angstrom": 1e-10,
+          "angstroms": 1e-10, "ångström": 1e-10, "ångstrom": 1e-10, "angström": 1e-10,
+          **{f"{prefix}{metre}": factor for prefix, factor in _PREFIXES.items()
+             for metre in ("meter", "meters", "metre", "metres")}},
+    "keV": {"ev": 1e-3, "kev": 1.0, "gev": 1e6, "j": 1 / KEV, "joule": 1 / KEV, "joules": 1 / KEV,
+            "electronvolt": 1e-3, "electronvolts": 1e-3, "kiloelectronvolt": 1.0},      # mev is meV or MeV: pint's
+    "deg": {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "°": 1.0, "rad": 57.29577951308232, "radian": 57.29577951308232,
+            "radians": 57.29577951308232, "mrad": 0.05729577951308232},
+    "pixel": {"pixel": 1.0, "pixels": 1.0, "px": 1.0, "pix": 1.0},
+}
+
+#: Of each quantity that a detector records: (its unit here, the smallest and the largest that can be). Below lie marks
+#: for "not set"; above lies what another unit makes of it. 100 m is longer than any beamline's flight tube.
+QUANTITIES = {"energy": ("keV", 1e-4, 5000.0), "wavelength": ("m", 1e-13, 1e-4), "distance": ("m", 1e-5, 100.0),
+              "psize": ("m", 1e-9, 1e-2)}
 
 
-def metres(unit):
-    """How many metres a unit of length is, None for what is no unit of length.
+def factor(unit, to="m"):
+    """How many `to` one `unit` is; None where `unit` is unknown, or a unit of something else.
 
-    >>> metres("um"), metres("parsec")
-    (1e-06, None)
+    unit : as a file or a user spells it
+
+    >>> factor("um"), factor("micron"), factor("kev", "keV"), factor("A"), factor("eV", "m")
+    (1e-06, 1e-06, 1.0, 1e-10, None)
     """
-    return UNITS.get(unit.strip().lower())
+    spelt = unicodedata.normalize("NFKC", unit).strip()
+    if spelt[:1] + spelt[-1:] in ("[]", "()"):
+        spelt = spelt[1:-1].strip()
+    if spelt == unicodedata.normalize("NFKC", to):
+        return 1.0
+    known = SPELLINGS.get(to, {}).get(spelt.lower())
+    return _by_pint(spelt, to) if known is None else known
+
+
+def convert(value, unit, to):
+    """A number in another unit, to 15 digits so that 75 um is 7.5e-05; None where `factor` is.
+
+    >>> convert(75, "um", "m"), convert(8000, "eV", "keV")
+    (7.5e-05, 8.0)
+    """
+    many = factor(unit, to)
+    return None if many is None else float(f"{value * many:.15g}")
+
+
+def recorded(quantity, value, unit, usual, where):
+    """(a quantity in its unit here, None), or (None, why it counts as not recorded).
+
+    quantity : one of `QUANTITIES`; value : as a file has it
+    unit : as the file spells it, "" where it has none; usual : what the format defines then, None where it defines none
+    where : file and name, for the sentence
+
+    >>> recorded("distance", 200.0, "mm", "m", "a.cbf: Detector_distance")
+    (0.2, None)
+    >>> recorded("distance", 513.8, "", None, "a.nxs: distance")[1]
+    "a.nxs: distance = 513.8 has no unit and counts as not recorded; set distance, such as '513.8 mm'"
+    """
+    to, least, most = QUANTITIES[quantity]
+    asks = "energy" if quantity == "wavelength" else quantity
+    if not value > 0 or value == float("inf"):
+        return None, f"{where} = {value:g} counts as not recorded"
+    if not unit and usual is None:
+        return None, (f"{where} = {value:g} has no unit and counts as not recorded; set {asks}, such as "
+                      f"'{value:g} {'eV' if to == 'keV' else 'mm'}'")
+    found = convert(value, unit or usual, to)
+    if found is None:
+        return None, f"{where} = {value:g} in {unit!r}, no unit of {_KINDS[to]}, counts as not recorded; set {asks}"
+    if not least <= found <= most:
+        said = f"in {unit!r}" if unit else f"without a unit, which means {usual} there,"
+        return None, (f"{where} = {value:g} {said} is impossible ({found:g} {to}) and counts as not recorded; set "
+                      f"{asks}")
+    return found, None
+
+
+_KINDS = {"m": "length", "keV": "energy", "deg": "angle", "pixel": "pixels"}
+
+
+@functools.cache
+def registry():
+    """pint's units. It takes 0.2 s, and is seldom needed."""
+    import pint
+    return pint.UnitRegistry()
+
+
+def _by_pint(unit, to):
+    quantity = _parsed(unit) if to and to not in ("pixel", "frames") else None
+    return None if quantity is None or not quantity.is_compatible_with(to) else float(quantity.m_as(to))
+
+
+@functools.lru_cache(1000)
+def _parsed(unit):
+    """One of a unit as pint has it, None where pint does not know it."""
+    # pint computes what it reads: 9**9**9 in a file's attribute would keep it busy for ever
+    if not 0 < len(unit) < 40 or re.search(r"\d{3}|\*\*.*\*\*|\^.*\^|[\"'=]", unit):
+        return None
+    from pint.errors import PintError
+    try:
+        return registry().Quantity(1.0, unit)
+    # pint's parser lets these out at "m/0", "m/", "m**m", "m 5" and "m{"
+    except (PintError, ArithmeticError, AssertionError, AttributeError, TypeError, ValueError, tokenize.TokenError):
+        return None
+
+
+_DIMENSIONS = {"m": "a length", "eV": "an energy", "s": "a time", "rad": "an angle", "Hz": "a frequency",
+               "kg": "a mass", "K": "a temperature", "A": "a current", "V": "a voltage", "m**2": "an area",
+               "Pa": "a pressure", "1/m": "an inverse length", "m/s": "a speed", "J/m**2": "an energy per area"}
+
+
+def dimension(unit):
+    """What a unit measures, in words: "a length"; None for what is no unit.
+
+    >>> dimension("mm"), dimension("kev"), dimension("parsnip")
+    ('a length', 'an energy', None)
+    """
+    known = next((to for to in SPELLINGS if to != "pixel" and unit.strip().lower() in SPELLINGS[to]), unit)
+    size = _parsed(known)
+    if size is None:
+        return None
+    return next((word for unit_of, word in _DIMENSIONS.items()
+                 if size.dimensionality == registry().Unit(unit_of).dimensionality), f"a quantity in {unit}")
 
 
 def photon_energy(wavelength):
@@ -26,3 +141,23 @@ def photon_energy(wavelength):
     12.39842
     """
     return HC / (wavelength * 1e10)
+
+
+def electron_energy(wavelength):
+    """Kinetic energy [keV] of electrons of a wavelength [m], from λ = h / p.
+
+    >>> round(electron_energy(1.9687e-12))
+    300
+    """
+    return (photon_energy(wavelength)**2 + ELECTRON**2)**0.5 - ELECTRON
+
+
+def photon_energy_of_electrons(energy):
+    """Energy [keV] of the photon whose wavelength is that of electrons with kinetic energy `energy` [keV].
+
+    E_photon = sqrt(E (E + 2 m c²)), from λ = h / p and p² c² = E² + 2 E m c².
+
+    >>> round(photon_energy_of_electrons(300.0), 3)
+    629.761
+    """
+    return float((energy * (energy + 2 * ELECTRON))**0.5)

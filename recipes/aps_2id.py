@@ -9,7 +9,7 @@ from ptyprep import FileScan, Group, Par
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.mda import read_mda
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import Piece, dataset_in, is_hdf5, read_numbers, reading, text_attribute
+from ptyprep.sources.hdf5 import Piece, dataset_in, is_hdf5, read_numbers, reading, unit_of
 
 
 class Aps2Id(FileScan):
@@ -82,7 +82,7 @@ class Aps2Id(FileScan):
                 if "MAPS/y_axis" in file:
                     axes = [dataset_in(file, f"MAPS/{name}_axis") for name in "yx"]
                     y, x = (read_numbers(axis).ravel()
-                            * self.metres(multiplier, text_attribute(axis, "units") or "um", f"{path}: {axis.name}")
+                            * self.metres(multiplier, unit_of(axis) or "um", f"{path}: {axis.name}")
                             for axis, multiplier in zip(axes, (p.slow_multiplier, p.fast_multiplier)))
                     return self._of_lines(path, y, [x] * len(y))
         return super().readings(path)

@@ -10,6 +10,7 @@ from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.frame import orientation_flags
 from ptyprep.sources import Hdf5Stack, ImageFiles
+from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
 from ptyprep.spec import read_scan
 
@@ -72,6 +73,7 @@ class Csaxs(FileScan):
         if not is_hdf5(files[0]):
             return ImageFiles(files)
         source = Hdf5Stack.joined(files, p.key or self._key(files[0]))
+        source.format = PILATUS
         source.parts = None                     # positions are those of all of them
         return source
 
@@ -178,9 +180,9 @@ class Csaxs(FileScan):
         frames = self.source.files[0]
         if is_hdf5(frames):
             with reading(frames, "a NeXus file of cSAXS") as file:
-                found = scalar(file, "entry/collection/specES1/mokev", "entry/instrument/monochromator/energy")
-            if found:
-                return found[0]
+                for key, usual in (("collection/specES1/mokev", "keV"), ("instrument/monochromator/energy", None)):
+                    if found := self.quantity("energy", scalar(file, f"entry/{key}"), usual=usual):
+                        return found[0]
         scan = self._spec()
         return scan and scan.motors.get("mokev")
 

@@ -9,7 +9,7 @@ from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading
+from ptyprep.sources.hdf5 import Found, dataset_in, is_hdf5, read_numbers, reading, unit_of
 from ptyprep.units import photon_energy
 
 MOTORS = ("DPI/SampleX", "DPI/SampleY")
@@ -47,7 +47,8 @@ class Diproi(FileScan):
                                            "to take, such as data/reconstruct_ind.")
     wavelength_key: str = Par("photon_source/FEL01/wavelength", level=2,
                               doc="Dataset of the wavelength; where it is absent, energy must be given.")
-    wavelength_multiplier: float = Par(1e-9, level=2, gt=0, doc="What makes metres of it.")
+    wavelength_multiplier: float | None = Par(None, level=2, gt=0, doc="Factor that converts it to metres. None: the "
+                                                                       "unit in the file, else nm.")
 
     class positions(Group):
         """Where the positions are, and how they lie. Positions are those of the illumination on the object."""
@@ -65,11 +66,11 @@ class Diproi(FileScan):
         found = dict(super().load_geometry())
         with reading(self.source.path, "a frame of DiProI") as file:
             if "energy" not in found and self.p.wavelength_key in file:
-                length = np.median(read_numbers(dataset_in(file, self.p.wavelength_key))) * self.p.wavelength_multiplier
-                if length > 0:
-                    found["energy"] = photon_energy(float(length))
-                else:
-                    self.note(f"{self.source.path}: {self.p.wavelength_key} is {length:g} m, and not used")
+                node, many = dataset_in(file, self.p.wavelength_key), self.p.wavelength_multiplier
+                unit = (unit_of(node) or "") if many is None else "m"
+                length = Found(float(np.median(read_numbers(node))) * (many or 1), unit, self.p.wavelength_key)
+                if length := self.quantity("wavelength", length, usual="nm"):
+                    found["energy"] = photon_energy(length[0])
         return found
 
     def readings(self, path):

@@ -10,6 +10,7 @@ from ptyprep.errors import PositionError, SourceError
 from ptyprep.frame import whole
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
+from ptyprep.units import convert
 
 FRAMES = ("/entry/data/data", "/diff_data/*/det_images", "/entry/instrument/detector/data")
 HC = 1.2398     # keV nm, as the export has it when it makes a wavelength of the energy
@@ -63,20 +64,22 @@ class Hxn(FileScan):
         found, named = {}, {}
         for path in filter(is_hdf5, filter(None, (self.p.positions.file, self.p.file))):
             with reading(path, "a scan of HXN") as file:
-                named |= {name: said[0] for name in ("lambda_nm", "z_m", "ccd_pixel_um", "scan/energy")
-                          if (said := scalar(file, name)) and np.isfinite(said[0]) and said[0] > 0}
-        if "lambda_nm" in named:
-            found["energy"] = HC / named["lambda_nm"]
-        elif "scan/energy" in named:
-            energy = named["scan/energy"]
-            found["energy"] = energy if energy < 100 else energy * 1e-3
-            self.note(f"scan/energy = {energy:g} has no unit and is taken as {'keV' if energy < 100 else 'eV'}")
-        if "z_m" in named:
-            found["distance"] = named["z_m"]
-        if "ccd_pixel_um" in named:
-            found["psize"] = named["ccd_pixel_um"] * 1e-6
-            self.note(f"the export says pixels of {named['ccd_pixel_um']:g} um whatever the detector (EIGER: 75 um), "
+                named |= {name: said for name in ("lambda_nm", "z_m", "ccd_pixel_um", "scan/energy")
+                          if (said := scalar(file, name)) and np.isfinite(said.value) and said.value > 0}
+        energy = named.get("scan/energy")
+        if length := self.quantity("wavelength", named.get("lambda_nm"), usual="nm"):
+            found["energy"] = HC / (length[0] * 1e9)
+        elif energy:
+            usual = "keV" if energy.value < 100 else "eV"
+            if not energy.unit:
+                self.note(f"scan/energy = {energy.value:g} has no unit and is taken as {usual}")
+            found["energy"], = self.quantity("energy", energy, usual=usual) or [None]
+        found["distance"], = self.quantity("distance", named.get("z_m"), usual="m") or [None]
+        if psize := self.quantity("psize", named.get("ccd_pixel_um"), usual="um"):
+            found["psize"] = psize[0]
+            self.note(f"the export says pixels of {psize[0] * 1e6:g} um whatever the detector (EIGER: 75 um), "
                        f"and a distance that was typed in: compare psize and distance")
+        found = {name: value for name, value in found.items() if value is not None}
         return found | super().load_geometry()
 
     def readings(self, path):
@@ -100,7 +103,11 @@ class Hxn(FileScan):
         angle = self.p.stage_rotation
         if angle is None and recorded is None:
             self.note(f"{path}: no angle of the stage in it: x is taken as it is; set stage_rotation")
-        angle = angle if angle is not None else recorded[0] if recorded else 0.0
+        if angle is None:
+            angle = (convert(recorded.value, recorded.unit or "deg", "deg") if recorded else 0.0)
+        if angle is None:
+            raise PositionError(f"{path}: angle of the stage in {recorded.unit!r}, no unit of an angle; set "
+                                f"stage_rotation")
         of_angle = np.cos if abs(angle) <= 45 else np.sin
         return abs(of_angle(np.deg2rad(angle))) * (-1 if angle <= -45 else 1)
 

@@ -4,7 +4,6 @@ from ptyprep_recipes.i14 import I14
 from ptyprep import Group, Par
 from ptyprep.errors import SourceError
 from ptyprep.sources.hdf5 import read_numbers, reading, scalar
-from ptyprep.units import metres
 
 LINKS = "entry_1/instrument_1/detector_1"       # of the tree after NXcxi_ptycho, which links to GDA's own
 DARK, FLAT = ("entry/instrument/darkFieldCollector/darkField", f"{LINKS}/darkfield"), (f"{LINKS}/flatfield",)
@@ -82,9 +81,9 @@ class I08(I14):
     def load_geometry(self):
         found = super().load_geometry()
         with reading(self.p.intensities.file, "a NeXus file of GDA") as file:
-            sizes = [scalar(file, f"{LINKS}/{axis}_pixel_size") for axis in "yx"]
-        if all(sizes):
-            found.setdefault("psize", tuple(value * (metres(unit or "m") or 1.0) for value, unit in sizes))
+            sizes = self.quantity("psize", *(scalar(file, f"{LINKS}/{axis}_pixel_size") for axis in "yx"), usual="m")
+        if sizes:
+            found.setdefault("psize", tuple(sizes))
         return found
 
     def _spare_reading(self, file, sums):

@@ -11,7 +11,7 @@ from ptyprep.correct import Corrections, median
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
-from ptyprep.sources.hdf5 import is_hdf5, member, reading, stacks_in, text_attribute
+from ptyprep.sources.hdf5 import is_hdf5, member, reading, stacks_in, unit_of
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable
 SET, READBACK = ("{0}_value_set", "{0}/value_set"), ("{0}_value", "{0}", "{0}/value", "{0}/{0}")
@@ -154,7 +154,7 @@ class I14(Hdf5):
             return
         said = f"{file.filename}: {name} is {key}" + (f", of {' and '.join(there)}" if len(there) > 1 else "")
         self.p.record(f"recorded_{name}.key", key)
-        if not text_attribute(node, "units") and group.multiplier is None:
+        if not unit_of(node) and group.multiplier is None:
             unit, factor = known.get(key, ("keV", 1.0) if name == "energy" else ("mm", 1e-3))
             said += f"; it has no unit and is taken as {unit}"
             self.p.record(f"recorded_{name}.multiplier", factor)

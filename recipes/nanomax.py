@@ -10,6 +10,7 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.gathered import Bursts, frames_of, in_order
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
 
@@ -67,6 +68,7 @@ class Nanomax(FileScan):
             pieces += [replace(piece, start=start + piece.start) for piece in scan.pieces]
             start += sum(scan.counts)
         stack = Hdf5Stack.of_pieces(first.path, pieces, (start, *first.size))
+        stack.format = PILATUS          # its marks; Merlin and Eiger count from 0
         stack.files = list(dict.fromkeys([scan.path for scan in self._joined] + stack.files))
         if first.burst == 1:
             return stack
@@ -74,11 +76,12 @@ class Nanomax(FileScan):
         return Bursts(stack, first.burst, first_only=self.p.burst == "first")
 
     def load_geometry(self):
-        energies = [energy for scan in self._joined if (energy := self._snapshot(scan, "energy")) is not None]
+        each = [self.quantity("energy", self._snapshot(scan, "energy"), usual="eV") for scan in self._joined]
+        energies = [energy for found in each if found for energy in found]
         if energies and np.ptp(energies) > 1e-3 * energies[0] and self.p.energy is None:
-            raise SourceError(f"{self.p.path}: the scans' energies are {', '.join(f'{e:g}' for e in energies)} eV: "
+            raise SourceError(f"{self.p.path}: the scans' energies are {', '.join(f'{e:g}' for e in energies)} keV: "
                               f"join others, or set energy")
-        recorded = {"energy": energies[0] * 1e-3} if energies and energies[0] > 0 else {}
+        recorded = {"energy": energies[0]} if energies else {}
         return {**recorded, **super().load_geometry()}
 
     def readings(self, path):
@@ -86,7 +89,8 @@ class Nanomax(FileScan):
         if given is not None:
             return given
         p, (moved, widths) = self.p, zip(*map(self._moved, self._joined))
-        bases = {(self._snapshot(scan, "basey"), self._snapshot(scan, "basex")) for scan in self._joined}
+        bases = {tuple(found and found.value for found in (self._snapshot(scan, name) for name in ("basey", "basex")))
+                 for scan in self._joined}
         if len(bases) > 1:
             self.note(f"the scans differ in (basey, basex), {', '.join(map(str, bases))}, which is in no position")
         y, x = (np.concatenate(moved) * np.cos(np.deg2rad([p.y_motor_angle, p.x_motor_angle])) * p.motor_multiplier).T
@@ -186,10 +190,9 @@ class Nanomax(FileScan):
                 for name in names]
 
     def _snapshot(self, scan, name):
-        """A number of the state of the beamline; None where it was not recorded."""
+        """A number of the state of the beamline, as `scalar` gives it; None where it was not recorded."""
         with reading(scan.path, "a file of NanoMAX") as file:
-            found = scalar(file, *(f"{scan.entry}/{where}/{name}" for where in SNAPSHOTS))
-        return found and found[0]
+            return scalar(file, *(f"{scan.entry}/{where}/{name}" for where in SNAPSHOTS))
 
     def _moved(self, scan):
         """(the motors' readings (y, x) for each point of a scan (n, 2), points in a line or None)."""

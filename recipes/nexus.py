@@ -31,6 +31,10 @@ class Nexus(FileScan):
         axes = self.source.axes
         if given is not None or not axes:
             return given
+        bare = [axis.name for axis in axes if not axis.units]
+        if bare and not self.p.positions.unit:
+            raise PositionError(f"{path}: axis {bare[0]} has no units, which NeXus requires; set positions.unit, such "
+                                f"as 'um'")
         moved = [(axis, axis.values * self.metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
         if all(axis.vector for axis in axes):
             vectors = [np.array(axis.vector) / np.linalg.norm(axis.vector) for axis in axes]

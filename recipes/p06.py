@@ -9,8 +9,9 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.sources.formats import DECTRIS
 from ptyprep.sources.gathered import Bursts, frames_of, in_order
-from ptyprep.sources.hdf5 import Hdf5Stack, read_numbers, reading, text_attribute
+from ptyprep.sources.hdf5 import Found, Hdf5Stack, member, read_numbers, reading, text_attribute, unit_of
 
 NUMBER = r"([-+.\deE]+)"
 MESH = rf"\s*[dc]mesh\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+{NUMBER}\s*"
@@ -68,6 +69,7 @@ class P06(FileScan):
         self._file_count = len(parts)
         pieces, counts, size = in_order(parts, p.file)
         stack = Hdf5Stack.of_pieces(p.file, pieces, (sum(counts), *size))
+        stack.format = DECTRIS
         if not p.one_file_per_point:
             return stack
         if len(set(counts)) > 1:
@@ -77,10 +79,11 @@ class P06(FileScan):
 
     def load_geometry(self):
         with reading(self.p.file, "a context file of P06") as file:
-            node = file.get("scan/data/energy")
-            energy = read_numbers(node).ravel()[:1] if isinstance(node, h5py.Dataset) else np.zeros(0)
-        recorded = {"energy": energy.item() * 1e-3} if (energy > 0).any() else {}
-        return {**recorded, **super().load_geometry()}
+            node = member(file, "scan/data/energy")
+            first = read_numbers(node).ravel()[:1].tolist() if isinstance(node, h5py.Dataset) else []
+            found = [Found(value, unit_of(node) or "", node.name) for value in first if value > 0]
+        energy = self.quantity("energy", *found, usual="eV")
+        return {**({"energy": energy[0]} if energy else {}), **super().load_geometry()}
 
     def readings(self, path):
         given, p = super().readings(path), self.p

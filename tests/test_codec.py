@@ -361,9 +361,9 @@ FUZZ = textwrap.dedent("""
                             zip(room, (_core.bitshuffle_lz4, _core.shuffle_deflate)))
         assert np.frombuffer(zlib.decompress(deflated), "u1").reshape(size, -1).T.tobytes() == frame.tobytes()
         usable, good, lost = np.ones((h, w), "u1"), np.empty((1, h, w), "u1"), np.full((h, w), 7, "u1")
-        _core.judge(frame[None], 1000, usable, np.zeros((h, w), "u1"), good, lost, None)
+        _core.judge(frame[None], 0, 1000, None, usable, np.zeros((h, w), "u1"), good, lost, None)
         assert np.array_equal(good[0], frame <= 1000) and np.array_equal(lost, frame > 1000)
-        twice = np.stack([frame, frame]), 1000, usable, lost, np.empty((2, h, w), "u1"), lost
+        twice = np.stack([frame, frame]), 0, 1000, None, usable, lost, np.empty((2, h, w), "u1"), lost
         told = [list(_core.judge(*twice, before)[0]) for before in (good[0], 1 - good[0], None)]
         assert told == [[0, 0], [1, 0], [1, 0]]
         turned, flip = np.empty((1, w, h), frame.dtype), random.choice([1, -1], 2)

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from ptyprep import compiled
 from ptyprep.correct import (
+    LOST,
+    Limits,
     average,
     believable,
+    below_zero,
     find_bad_pixels,
     judge,
     median,
     neighbour_median,
-    photon_energy_of_electrons,
     relative_flux,
 )
 from ptyprep.errors import SourceError
+from ptyprep.units import photon_energy_of_electrons
 
 INTEGERS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"]
 
@@ -39,14 +42,17 @@ def test_numbers_that_are_not_finite_are_no_measurements(dtype):
 @pytest.mark.parametrize("dtype", ["u2", "i4", "f4"])
 def test_counts_above_saturation_are_not_believed(dtype):
     frames = np.array([[[99, 100, 101]]], dtype)
-    assert believable(frames, 100).tolist() == [[[True, True, False]]]
+    assert believable(frames, Limits(100)).tolist() == [[[True, True, False]]]
     assert believable(frames, None).all()
 
 
-@pytest.mark.parametrize("dtype", [t for t in INTEGERS if t[0] == "i"])
-def test_a_negative_integer_is_a_mark_and_no_count(dtype):
-    frames = np.array([[[0, -1, 5], [-2, 7, 0]]], dtype)       # PILATUS: -1 gap, -2 bad pixel
-    assert believable(frames).tolist() == [[[True, False, True], [False, True, True]]]
+@pytest.mark.parametrize("dtype", [*(t for t in INTEGERS if t[0] == "i"), "f4", "f8"])
+def test_a_negative_number_is_noise_but_for_the_detectors_marks(dtype):
+    frames = np.array([[[0, -1, 5], [-2, 7, -3]]], dtype)       # PILATUS: -1 gap, -2 bad pixel
+    assert believable(frames).all()
+    assert believable(frames, Limits(marks=(-1, -2))).tolist() == [[[True, False, True], [False, True, True]]]
+    assert believable(frames, Limits(least=0)).tolist() == [[[True, False, True], [False, True, False]]]
+    assert below_zero(frames) == (3, 2) and below_zero(frames, (-1, -2)) == (1, 0) and below_zero(abs(frames)) == (0, 0)
 
 
 @st.composite
@@ -65,28 +71,43 @@ def some_frames(draw):
     frames = of_frame[..., :w] if draw(st.booleans()) else of_frame[..., ::2]
     usable, known = (rng.random((h, 2 * w))[:, :w] < p for p in (draw(st.sampled_from([0, 0.9, 1])), 0.3))
     before = draw(st.sampled_from([None, np.zeros((h, w), bool), usable]))
-    return frames, usable, known, draw(st.sampled_from([None, 0, 100, 100.5, 1e30, -1])), before
+    limits = Limits(most=draw(st.sampled_from([None, 0, 100, 100.5, 1e30, -1])),
+                    least=draw(st.sampled_from([None, None, 0, -1, 1, 3.5])),
+                    marks=draw(st.sampled_from([(), (), (-1, -2)])), near=draw(st.sampled_from([None, 100, 101])))
+    return frames, usable, known.astype(np.uint8) * draw(st.integers(0, 3)), limits, before
+
+
+def _is_count(number, dtype, limits):
+    """Of one number in Python: whether it is a count."""
+    if dtype.kind == "b":
+        return True
+    if not math.isfinite(number) or dtype.kind in "iu" and number == np.iinfo(dtype).max:
+        return False
+    return (limits.most is None or number <= limits.most) and (limits.least is None or number >= limits.least) \
+        and number not in limits.marks
 
 
 @given(some_frames())
 @pytest.mark.parametrize("loops", ["compiled", "NumPy"])
 def test_masks_are_told_pixel_by_pixel(loops, given):
-    frames, usable, known, saturation, before = given
+    frames, usable, known, limits, before = given
     kept = compiled.core
     try:
         compiled.core = kept if loops == "compiled" else None
-        masks, lost = judge(frames, usable, known, saturation, before)
+        masks, lost, near = judge(frames, usable, known, limits, before)
     finally:
         compiled.core = kept
-    told, first = np.zeros(frames.shape, bool), np.zeros(usable.shape, bool)
-    for (i, y, x), count in np.ndenumerate(frames):
-        count, kind = count.item(), frames.dtype.kind
-        right = math.isfinite(count) if kind == "f" else kind == "b" or 0 <= count < np.iinfo(frames.dtype).max
-        right = right and (saturation is None or kind == "b" or count <= saturation)
-        told[i, y, x] = right and usable[y, x]
-        first[y, x] |= not right and not known[y, x]
-    assert np.array_equal(masks.stack(), told) and np.array_equal(first, np.broadcast_to(lost, first.shape))
-    changed = [last is None or not np.array_equal(last, mask) for last, mask in zip([before, *told], told)]
+    expected, first, of_near = np.zeros(frames.shape, bool), np.zeros(usable.shape, np.uint8), 0
+    for (i, y, x), number in np.ndenumerate(frames):
+        number = number.item()
+        right, is_near = _is_count(number, frames.dtype, limits), frames.dtype.kind != "b" and number == limits.near
+        of_near += is_near
+        expected[i, y, x] = right and usable[y, x]
+        if not right:
+            first[y, x] |= LOST["near overflow" if is_near else "overflow"] & ~known[y, x]
+    assert near == of_near
+    assert np.array_equal(masks.stack(), expected) and np.array_equal(first, np.broadcast_to(lost, first.shape))
+    changed = [last is None or not np.array_equal(last, mask) for last, mask in zip([before, *expected], expected)]
     assert np.diff(masks.which).tolist() == changed[1:] and masks.which[0] == 0
     assert (masks.different[0] is before) == (not changed[0]) and len(masks.different) == masks.which[-1] + 1
 
@@ -94,14 +115,14 @@ def test_masks_are_told_pixel_by_pixel(loops, given):
 def test_the_loops_refuse_masks_of_another_size():
     core = pytest.importorskip("ptyprep._core")
     frames, mask, good = np.zeros((2, 3, 4), "u2"), np.ones((3, 4), bool), np.empty((2, 3, 4), bool)
-    core.judge(frames, 5, mask, mask, good, mask.copy(), None)
+    core.judge(frames, 0, 5, None, mask, mask, good, mask.copy(), None)
     for wrong in ((frames[:, :2], mask, good), (frames, mask[:, :2], good), (frames, mask, good[:1]),
                   (frames.astype("c16"), mask, good), (frames, mask.astype("u2"), good),
                   (frames[..., ::2], mask[:, ::2], good[..., ::2]), (frames[0], mask, good)):
         with pytest.raises((ValueError, BufferError)):
-            core.judge(wrong[0], 5, wrong[1], mask, wrong[2], mask.copy(), mask)
+            core.judge(wrong[0], 0, 5, None, wrong[1], mask, wrong[2], mask.copy(), mask)
     with pytest.raises(ValueError, match="different sizes"):
-        core.judge(frames, 5, mask, mask, good, mask.copy(), mask[:2])
+        core.judge(frames, 0, 5, None, mask, mask, good, mask.copy(), mask[:2])
 
 
 def test_every_yes_and_no_is_believed():
@@ -110,7 +131,7 @@ def test_every_yes_and_no_is_believed():
 
 def test_what_is_given_is_not_changed():
     frames = np.array([[[1, np.nan]]])
-    believable(frames, 0.5)
+    believable(frames, Limits(0.5))
     assert frames[0, 0, 0] == 1
 
 

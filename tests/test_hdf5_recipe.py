@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ptyprep import recipe
-from ptyprep.correct import photon_energy_of_electrons
 from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, SourceError
 from ptyprep.masks import REASONS
 from ptyprep.testing import read_ptyd, run_on_ranks
+from ptyprep.units import photon_energy_of_electrons
 
 A, B, H, W = 5, 4, 6, 8
 GEOMETRY = {"energy": 9.0, "distance": 2.0, "psize": 75e-6, "center": "fftshift"}
@@ -292,7 +292,7 @@ def test_multipliers_and_the_offset_are_ptypys(tmp_path, caplog):
 
 @pytest.mark.parametrize(("value", "unit", "words"), [
     (9.0, "furlong", "recorded_energy.multiplier"), ([1.0, 2.0], "keV", "holds 2 numbers; expected one"),
-    (9.0, "mm", "must be an energy")])
+    (9.0, "mm", "expected an energy")])
 def test_geometry_that_cannot_be_read_is_named(tmp_path, value, unit, words):
     scan = scan_of(tmp_path, datasets={"e": value}, **{**GEOMETRY, "energy": None, "recorded_energy.key": "e"})
     with h5py.File(tmp_path / "scan.h5", "a") as file:

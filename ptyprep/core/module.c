@@ -135,22 +135,29 @@ static PyObject *read_chunks(PyObject *self, PyObject *args)
     return fits < 0 ? NULL : state == NO_MEMORY ? PyErr_NoMemory() : PyLong_FromSsize_t(done);
 }
 
-PyDoc_STRVAR(judge_doc, "judge(frames, limit, usable, known, good, lost, before)\n--\n\n"
-             "Where integers (n, h, w), taken as unsigned, are not above the limit and pixels usable: into good (n, h, w),\n"
-             "whose first masks are those of frames that do not have the mask of the frame before.\n"
-             "Where one is above it, and not known to be: 1 in lost (h, w), else 0. Masks are bytes, of frames or (h, w).\n"
-             "Before the first frame there is the mask `before` (h, w), or None.\n\n"
-             "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether any is lost).");
+PyDoc_STRVAR(judge_doc, "judge(frames, first, most, near, usable, known, good, lost, before)\n--\n\n"
+             "Where integers (n, h, w) are `first` to `most` and pixels usable: into good (n, h, w), whose first masks are\n"
+             "those of frames that do not have the mask of the frame before. Where one is outside, and was not before: why,\n"
+             "in lost (h, w), 2 for the number `near` (or None) and 1 for others; `known` has those before. Masks are\n"
+             "bytes, of frames or (h, w). Before the first frame there is the mask `before` (h, w), or None.\n\n"
+             "Returns (n bytes, 0 where a frame's mask is that of the frame before; whether any is lost; how many numbers\n"
+             "are `near`).");
 
 static PyObject *judge(PyObject *self, PyObject *args)
 {
     enum { FRAMES, USABLE, KNOWN, GOOD, LOST, BEFORE, ALL };
     static const int axes[ALL] = {3, 2, 2, 3, 2, 2}, flags[ALL] = {0, 0, 0, PyBUF_WRITABLE, PyBUF_WRITABLE, 0};
-    PyObject *given[ALL], *differ = NULL, *result = NULL;
-    unsigned long long limit;
-    if (!PyArg_ParseTuple(args, "OKOOOOO", &given[FRAMES], &limit, &given[USABLE], &given[KNOWN], &given[GOOD],
-                          &given[LOST], &given[BEFORE]))
+    PyObject *given[ALL], *near, *differ = NULL, *result = NULL;
+    unsigned long long first, most;     /* K takes negative numbers as what they are in two's complement */
+    if (!PyArg_ParseTuple(args, "OKKOOOOOO", &given[FRAMES], &first, &most, &near, &given[USABLE], &given[KNOWN],
+                          &given[GOOD], &given[LOST], &given[BEFORE]))
         return NULL;
+    Limits limits = {first, most - first, 0, 0, 0, near != Py_None};
+    if (limits.has_near) {
+        limits.near = PyLong_AsUnsignedLongLongMask(near);
+        if (PyErr_Occurred())
+            return NULL;
+    }
     Py_buffer views[ALL];
     int got = 0, all = given[BEFORE] == Py_None ? BEFORE : ALL;
     while (got < all && !rows_of(given[got], &views[got], axes[got], flags[got]))
@@ -167,7 +174,9 @@ static PyObject *judge(PyObject *self, PyObject *args)
             char *told = PyBytes_AsString(differ);
             octets new = {0};
             if (size < 8)
-                limit = MIN(limit, ((uint64_t)1 << 8 * size) - 1);
+                limits.many = MIN(limits.many, ((uint64_t)1 << 8 * size) - 1);
+            /* where `near` is a count too, look beyond the number before it */
+            limits.edge = limits.has_near && limits.near - first <= limits.many ? limits.near - first - 1 : limits.many;
             Py_BEGIN_ALLOW_THREADS
             for (Py_ssize_t y = 0; y < h; y++)
                 memset((uint8_t *)views[LOST].buf + y * views[LOST].strides[0], 0, w);
@@ -179,12 +188,13 @@ static PyObject *judge(PyObject *self, PyObject *args)
                     uint8_t *good = AT(GOOD) + made * views[GOOD].strides[0];
                     Row row = {AT(FRAMES) + i * views[FRAMES].strides[0], AT(USABLE), AT(KNOWN),
                                made ? good - views[GOOD].strides[0] : all == ALL ? AT(BEFORE) : NULL, good, AT(LOST)};
-                    BY_SIZE(judge_row, size, row, w, limit, &any, &new)
+                    BY_SIZE(judge_row, size, row, w, &limits, &any, &new)
                 }
                 told[i] = is_any(any);
             }
             Py_END_ALLOW_THREADS
-            result = Py_BuildValue("(OO)", differ, is_any(new) ? Py_True : Py_False);
+            result = Py_BuildValue("(OOK)", differ, is_any(new) ? Py_True : Py_False,
+                                   (unsigned long long)limits.of_near);
         }
     }
     while (got)

@@ -33,7 +33,7 @@ GROWING = "growing"                 # how the file of all frames is called in th
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 _held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
-         "position": None, "lost": []}
+         "position": None, "lost": [], "near": [], "counted": (0, 0, 0)}
 
 
 class Parts:
@@ -104,7 +104,7 @@ class Parts:
         n = len(columns[0])
         self._log({"chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
                    "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told,
-                   "lost": batch.lost}, flush=flush)
+                   "lost": batch.lost, "near": batch.near, "counted": batch.counted}, flush=flush)
         publish(temporary, path, flush=flush)
 
     def write_main(self, meta, info, chunks):
@@ -171,7 +171,10 @@ class Parts:
                 "blank": sum(line["blank"] for line in lines),
                 "told": lines[-1]["told"] if lines else None, "dtype": self._dtype, "position": last,
                 "bad": [tuple(b) for line in lines for b in line["bad"]],
-                "lost": [line["lost"] for line in lines]}
+                "lost": [line["lost"] for line in lines],
+                # which older runs have not
+                "near": [line.get("near", "") for line in lines],
+                "counted": tuple(sum(line.get("counted", (0, 0, 0))[i] for line in lines) for i in (0, 1, 2))}
 
     def stored(self, path, name):
         """The compressed frames of a part, one after the other, wherever they lie.

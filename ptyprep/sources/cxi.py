@@ -3,10 +3,12 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar
-from ptyprep.units import KEV, photon_energy
+from ptyprep.sources.formats import CXI
+from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, member, read_dataset, read_numbers, reading, scalar, unit_of
+from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, record_size
+from ptyprep.units import factor, photon_energy
 
-LARGEST_ENERGY = 1e-12      # J, 6 MeV; a ring's energy stands in the same place in files that are half NeXus
+DETECTOR = "entry_1/instrument_1/detector_1"
 GOOD_BITS = 0x1000          # CXI: "pixel has signal" is no fault
 FRAMES = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data")
 
@@ -17,6 +19,7 @@ class CxiFile(Hdf5Stack):
     translation : (n, 3) as the file has it (x, y, z), or None [m]
     fast, slow : unit vectors (x, y, z) of the pixel axes in the laboratory, or None
     """
+    format = CXI
 
     def __init__(self, path, key=None):
         with reading(path, "a CXI file") as file:
@@ -38,36 +41,38 @@ class CxiFile(Hdf5Stack):
             return "entry_1" in file and ("cxi_version" in file or any(k in file for k in FRAMES))
 
     def _read_geometry(self, file):
-        detector = "entry_1/instrument_1/detector_1"
-        energy = scalar(file, "entry_1/instrument_1/source_1/energy")
-        wavelength = scalar(file, "entry_1/instrument_1/source_1/wavelength")
-        joule = energy[0] if energy else 0
-        if joule > LARGEST_ENERGY:
-            self.notes.append(f"source_1/energy = {joule:g} cannot be a photon's in joules and counts as not recorded")
-            joule = 0
-        if not joule > 0 and wavelength and wavelength[0] > 0:
-            joule = photon_energy(wavelength[0]) * KEV
-        if joule > 0 and np.isfinite(joule):
-            self.recorded["energy"] = joule / KEV
-        distance = scalar(file, f"{detector}/distance")
-        if distance and np.isfinite(distance[0]) and distance[0] > 0:
-            self.recorded["distance"] = distance[0]
-        psize = [scalar(file, f"{detector}/{k}_pixel_size") for k in "yx"]
-        if all(p and np.isfinite(p[0]) and p[0] > 0 for p in psize):
-            self.recorded["psize"] = tuple(p[0] for p in psize)
-        mask = file.get(f"{detector}/mask")
-        if isinstance(mask, h5py.Dataset):
-            if mask.shape != self.shape[1:]:
-                raise SourceError(f"{self.path}: {detector}/mask has shape {mask.shape}, expected {self.shape[1:]}")
-            self.mark_bad((read_dataset(mask).astype(np.int64) & ~GOOD_BITS) != 0)
+        detector = member(file, DETECTOR)
+        detector = detector if isinstance(detector, h5py.Group) else {}
+        if energy := self._energy(file):
+            self.recorded["energy"] = energy
+        record_size(self, scalar(detector, "distance"), [scalar(detector, f"{k}_pixel_size") for k in "yx"], [None])
+        read_mask(self, file, f"{DETECTOR}/mask", lambda bits: (bits.astype(np.int64) & ~GOOD_BITS) != 0, ~GOOD_BITS)
         self.translation = self._translation(file)
-        self.fast, self.slow = self._axes(file.get(f"{detector}/basis_vectors"))
-        corner = file.get(f"{detector}/corner_position")
+        self.fast, self.slow = self._axes(detector.get("basis_vectors"))
+        corner = detector.get("corner_position")
         if isinstance(corner, h5py.Dataset) and corner.size == 3 and self.slow is not None and "psize" in self.recorded:
             # where the corner of the first pixel is, seen from the optical axis
-            y, x = (-(np.ravel(read_numbers(corner)) @ axis) / p - 0.5 for axis, p in
+            y, x = (-(np.ravel(self._metres(corner)) @ axis) / p - 0.5 for axis, p in
                     zip((self.slow, self.fast), self.recorded["psize"]))
             self.recorded["center"] = (float(y), float(x))
+        note_fields(self, detector or None)
+
+    def _energy(self, file):
+        """Energy [keV], None where it is not recorded."""
+        source = "entry_1/instrument_1/source_1"
+        energy, wavelength = (scalar(file, f"{source}/{name}") for name in ("energy", "wavelength"))
+        if energy and energy.value > 0 and (found := read_quantity(self, "energy", energy)):
+            return found[0]
+        found = read_quantity(self, "wavelength", wavelength)
+        return found and photon_energy(found[0])
+
+    def _metres(self, node):
+        """Lengths in the unit that the file has, else in metres. Raises SourceError for what is no length."""
+        unit = unit_of(node) or self.format.units["position"]
+        metres = factor(unit)
+        if metres is None:
+            raise SourceError(f"{self.path}: {node.name} in {unit!r}, no unit of length; expected m, mm, um and so on")
+        return read_numbers(node) * metres
 
     def _translation(self, file):
         for key in ("entry_1/data_1/translation", "entry_1/sample_1/geometry_1/translation",
@@ -76,7 +81,7 @@ class CxiFile(Hdf5Stack):
             if isinstance(node, h5py.Dataset):
                 if node.ndim == 2 and 3 in node.shape:
                     # CXI 1.6 says (n, 3); older writers have rows x, y, z. For n = 3 the newer one is taken.
-                    return read_numbers(node) if node.shape[1] == 3 else read_numbers(node).T
+                    return self._metres(node) if node.shape[1] == 3 else self._metres(node).T
                 raise SourceError(f"{self.path}: {key} has shape {node.shape}, expected (n, 3) or (3, n)")
         return None
 

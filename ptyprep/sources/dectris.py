@@ -6,20 +6,23 @@ all made when the master is; those at the end whose file is not there are not wr
 `entry/data/data` may join the parts.
 """
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
-import numpy as np
 
-from ptyprep import masks
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, pieces_of, read_dataset, reading, scalar
-from ptyprep.units import metres, photon_energy
+from ptyprep.masks import DETECTOR as MASKED
+from ptyprep.masks import of_nexus
+from ptyprep.sources.formats import DECTRIS
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, member, pieces_of, reading, scalar, text_in
+from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, read_saturation, record_size
+from ptyprep.units import electron_energy, photon_energy
 
 DETECTOR = "entry/instrument/detector"
 SPECIFIC = f"{DETECTOR}/detectorSpecific"
 ELECTRON_DETECTORS = ("arina", "ela", "quadro", "singla")
-ELECTRON = 510.99895069     # keV, m c² (CODATA 2022)
+CUTOFF = "countrate_correction_count_cutoff"
 
 
 class DectrisMaster(Hdf5Stack):
@@ -28,13 +31,14 @@ class DectrisMaster(Hdf5Stack):
     electrons : whether the master names a detector made for electrons
     expected : frames the master announces (images x triggers), or None
     """
+    format = DECTRIS
 
     def __init__(self, path):
         self.path = Path(path)
         self.recorded, self.notes = {}, []
         with reading(path, "a DECTRIS master file") as file:
             self._find_frames(file)
-            self._read_geometry(file)
+            self._read_detector(file)
 
     @classmethod
     def understands(cls, path):
@@ -54,7 +58,7 @@ class DectrisMaster(Hdf5Stack):
             raise SourceError(f"{self.path}: no entry/data/data_000001 and so on; expected a DECTRIS master file, "
                               f"found {', '.join(file) or 'an empty file'}")
         images, triggers = (scalar(file, f"{SPECIFIC}/{k}") for k in ("nimages", "ntrigger"))
-        self.expected = int(images[0] * triggers[0]) if images and triggers else None
+        self.expected = int(images.value * triggers.value) if images and triggers else None
         found = [self._linked(data, name) for name in names]
         readable = [i for i, part in enumerate(found) if isinstance(part, _Part)]
         if not readable:
@@ -108,72 +112,46 @@ class DectrisMaster(Hdf5Stack):
             reason = str(err) if where.exists() else f"{where}: no such file"
             return Piece(where, getattr(link, "path", name), 0, 0, missing=reason)
 
-    def _read_geometry(self, file):
-        name = file.get(f"{DETECTOR}/description")
-        text = read_dataset(name) if isinstance(name, h5py.Dataset) and name.shape == () else b""
-        self.description = text.decode() if isinstance(text, bytes) else str(text)
+    def _read_detector(self, file):
+        """Geometry, limits of counts and the mask."""
+        detector = file[DETECTOR]
+        self.description = text_in(member(detector, "description"))
         self.electrons = any(k in self.description.lower().split() for k in ELECTRON_DETECTORS)
+        if energy := self._energy(file):
+            self.recorded["energy"] = energy
+        record_size(self, scalar(detector, "detector_distance", "distance"),
+                    [scalar(detector, f"{k}_pixel_size") for k in "yx"],
+                    [scalar(detector, f"beam_center_{k}") for k in "yx"])
+        bits = scalar(file, f"{DETECTOR}/bit_depth_image", f"{SPECIFIC}/bit_depth_image")
+        self.bits = int(bits.value) if bits and 0 < bits.value <= 64 else None
+        read_saturation(self, file, f"{DETECTOR}/saturation_value", f"{SPECIFIC}/{CUTOFF}",
+                        f"{SPECIFIC}/detectorModule_000/{CUTOFF}")
+        specific = member(file, SPECIFIC)
+        inside = isinstance(specific, h5py.Group) and specific.get("pixel_mask", getlink=True) is not None
+        any_bit = partial(of_nexus, others=MASKED)       # SIMPLON API
+        read_mask(self, file, f"{SPECIFIC if inside else DETECTOR}/pixel_mask", any_bit, -1)
+        note_fields(self, detector, specific)
+
+    def _energy(self, file):
+        """Energy [keV]; of electrons the kinetic one. None where it is not recorded."""
         energy = scalar(file, f"{SPECIFIC}/photon_energy", "entry/instrument/beam/incident_energy",
                         f"{DETECTOR}/photon_energy")
         wavelength = scalar(file, "entry/instrument/beam/incident_wavelength", "entry/sample/beam/incident_wavelength",
                             "entry/instrument/monochromator/wavelength")
-        if (energy is None or not energy[0] > 0) and wavelength is not None and wavelength[0] > 0:
-            length = self._metres("wavelength", wavelength, "angstrom")       # what the file writer means
-            self._record("energy", None if length is None else self._energy_of(length))
-        elif energy is not None:
-            self._record("energy", energy[0] * (1 if energy[1].lower() == "kev" else 1e-3))
-        self._record("distance", self._length(file, "distance", f"{DETECTOR}/detector_distance",
-                                              f"{DETECTOR}/distance"))
-        self._record("psize", *(self._length(file, f"{k}_pixel_size", f"{DETECTOR}/{k}_pixel_size") for k in "yx"))
-        center = [scalar(file, f"{DETECTOR}/beam_center_{k}") for k in "yx"]
-        if all(center):
-            y, x = (c[0] for c in center)
-            if np.isfinite([y, x]).all() and (y, x) != (0, 0):
-                self.recorded["center"] = (y, x)
-            else:
-                self.notes.append(f"beam centre ({y:g}, {x:g}) counts as not recorded")
-        mask = file.get(f"{SPECIFIC}/pixel_mask") or file.get(f"{DETECTOR}/pixel_mask")
-        if isinstance(mask, h5py.Dataset) and mask.shape[-2:] == self.shape[1:]:
-            bits = read_dataset(mask).reshape(self.shape[1:])
-            self.mark_bad(masks.of_nexus(bits, others=masks.DETECTOR))       # any bit (SIMPLON API)
-        elif isinstance(mask, h5py.Dataset):
-            self.notes.append(f"pixel_mask of shape {mask.shape} does not fit frames of {self.shape[1:]} pixels")
-        saturation = scalar(file, f"{DETECTOR}/saturation_value")
-        self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
-
-    def _length(self, file, what, *keys):
-        found = scalar(file, *keys)
-        return None if found is None else self._metres(what, found, "m")       # NXmx
-
-    def _metres(self, what, found, usual):
-        """A (value, unit) in metres, without a unit in the usual one; None, with a note, where the unit is none."""
-        value, unit = found
-        factor = metres(unit or usual)
-        if factor is None:
-            self.notes.append(f"{what} {value:g} in {unit!r}, no unit of length, counts as not recorded")
-        return None if factor is None else value * factor
-
-    def _energy_of(self, wavelength):
-        """Energy [keV] of photons of a wavelength [m]; of electrons the kinetic one, from λ = h / p."""
-        pc = photon_energy(wavelength)
-        return float(np.hypot(pc, ELECTRON) - ELECTRON) if self.electrons else pc
-
-    def _record(self, name, *values):
-        if any(v is None for v in values):
-            return
-        if all(np.isfinite(v) and v > 0 for v in values):
-            self.recorded[name] = values[0] if len(values) == 1 else values
-        else:
-            self.notes.append(f"{name} {', '.join(f'{v:g}' for v in values)} counts as not recorded")
+        if (energy is None or not energy.value > 0) and wavelength is not None and wavelength.value > 0:
+            length = read_quantity(self, "wavelength", wavelength)
+            return length and (electron_energy if self.electrons else photon_energy)(length[0])
+        found = read_quantity(self, "energy", energy)
+        return found and found[0]
 
 
 def _data_names(data):
-    """The links to data files in entry/data; where there are none, the virtual dataset that joins the files."""
+    """The links to data files in entry/data; where there are none, the dataset with all frames, which is virtual, or in
+    the master itself (nimages_per_file = 0)."""
     if not isinstance(data, h5py.Group):
         return []
-    joined = data.get("data")
-    return sorted(k for k in data if k.startswith("data_")) or (
-        ["data"] if isinstance(joined, h5py.Dataset) and joined.is_virtual else [])
+    whole = member(data, "data")
+    return sorted(k for k in data if k.startswith("data_")) or ["data"] * isinstance(whole, h5py.Dataset)
 
 
 class _Part:

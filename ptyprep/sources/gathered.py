@@ -6,6 +6,7 @@ import numpy as np
 
 from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
+from ptyprep.sources.formats import limits_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading
 
 
@@ -51,7 +52,7 @@ def mean_frame(path, key, names="*"):
 
 def mean_of(source):
     """The average (h, w) of the believable counts of a source's frames, read one after the other."""
-    return average(source.read([number])[0] for number in range(source.shape[0]))
+    return average((source.read([number])[0] for number in range(source.shape[0])), limits_of(source, source.dtype))
 
 
 def frames_of(file, key, must=False):
@@ -100,6 +101,7 @@ class Bursts:
         if n % burst:
             raise SourceError(f"{source.path}: {n} frames are not bursts of {burst}; {n % burst} are left over")
         self.mask, self.mask_reasons = source.mask, getattr(source, "mask_reasons", None)
+        self.mask_problem = getattr(source, "mask_problem", None)
         self.path, self.files, self.notes, self.recorded = source.path, source.files, source.notes, source.recorded
         self.shape, kind = (n // burst, h, w), source.dtype.kind
         self.dtype = source.dtype if first_only or kind not in "iu" else np.dtype(f"{kind}8")
@@ -116,7 +118,7 @@ class Bursts:
             frames = self._source.read(range(start, start + (1 if self._first_only else self._burst)), window)
             frames.sum(axis=0, dtype=self.dtype, out=out[place])
             if self.dtype.kind in "iu":
-                good = believable(frames, self._source.saturation).all(axis=0)
+                good = believable(frames, limits_of(self._source, frames.dtype)).all(axis=0)
                 out[place][~good] = np.iinfo(self.dtype).max
         return out
 

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from ptyprep import codec
 from ptyprep.errors import PtyprepError, SourceError
 from ptyprep.masks import DETECTOR, GAP
 from ptyprep.sources.blocks import InBlocks
+from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
@@ -238,10 +240,18 @@ class Hdf5Stack(InBlocks):
     key : dataset; None where there is only one stack
     outer : place along the first axis, of frames with an axis more in front
 
+    format : what its format defines
+    bits : of an image of the detector, whatever the container has; None where the file does not say
+    underload : counts below this are not to be believed, or None
+    mask_problem : why a mask that the file announces cannot be read, or None
+    frame_masks : (source of a mask for each frame, bits that make a pixel bad), or None
+    applied : {dataset: what says that it is applied already} of dark and flat fields
     outer_size : length of that axis, None without
     parts : [(file, frames, raster or None)] of those that were joined; None for one file
     """
-    mask = mask_reasons = saturation = parts = outer_size = None
+    format = PLAIN
+    mask = mask_reasons = mask_problem = frame_masks = None
+    saturation = underload = bits = parts = outer_size = None
 
     def __init__(self, path, key=None, outer=None):
         self.path = Path(path)
@@ -315,6 +325,7 @@ class Hdf5Stack(InBlocks):
         if shape[1] * shape[2] > LARGEST:
             raise SourceError(f"{self.path}: it declares frames of {shape[1]} x {shape[2]} pixels, more than any "
                               f"detector has; the header is damaged, or these are no frames")
+        self.applied = {}
         pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
         self._places = {}           # where the chunks of some datasets lie, and what the file was then
@@ -638,13 +649,34 @@ def _regular(space, shape):
     return [(start, max(stride, block), n, block) for start, stride, n, block in axes]
 
 
+class Found(NamedTuple):
+    """A number in a file: its value, its unit as the file spells it ("" without), and its name."""
+    value: float
+    unit: str
+    where: str
+
+
 def scalar(file, *keys):
-    """(value, units) of the first of these datasets that is there and holds one number; else None."""
+    """`Found` of the first of these datasets that is there and holds one number; else None."""
     for key in keys:
-        node = file.get(key)
+        node = member(file, key)
         if isinstance(node, h5py.Dataset) and node.size == 1 and node.dtype.kind in "iuf":
-            return float(np.ravel(read_dataset(node))[0]), text_attribute(node, "units") or ""
+            return Found(float(np.ravel(read_dataset(node))[0]), unit_of(node) or "", node.name)
     return None
+
+
+def unit_of(node):
+    """The unit of a dataset by its attribute, as it is spelt; None where it has none.
+
+    NeXus calls the attribute `units`; programs write `unit` too, and capitals. One unit for each of several numbers
+    counts where all are the same.
+    """
+    names = {name.lower(): name for name in reversed(list(node.attrs))}
+    name = next((names[name] for name in ("units", "unit") if name in names), None)
+    value = None if name is None else node.attrs[name]
+    if isinstance(value, np.ndarray) and value.size > 1 and len(set(value.ravel().tolist())) == 1:
+        return _text(value.ravel()[0])
+    return name and (text_attribute(node, name) or None)
 
 
 def member(group, name):
@@ -659,8 +691,7 @@ def text_in(node):
     """The text that a dataset holds, "" for anything else."""
     if not isinstance(node, h5py.Dataset) or node.size != 1:
         return ""
-    value = np.ravel(read_dataset(node))[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return _text(np.ravel(read_dataset(node))[0])
 
 
 def text_attribute(node, name):
@@ -669,4 +700,16 @@ def text_attribute(node, name):
     if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1:
         value = np.ravel(value)[0]
         value = value.item() if isinstance(value, np.generic) else value
-    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
+    return None if value is None or isinstance(value, h5py.Empty) else _text(value)
+
+
+def _text(value):
+    """Text of bytes or of anything else; bytes that are no UTF-8 are Latin-1, as old programs write µ."""
+    if isinstance(value, str):
+        value = value.encode(errors="surrogateescape")      # as h5py gives what is no UTF-8
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -8,11 +8,13 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.sources.blocks import InBlocks
+from ptyprep.sources.formats import PILATUS, PLAIN, largest_count
+from ptyprep.sources.hdf5 import Found
+from ptyprep.sources.recorded import read_quantity, record_size
 from ptyprep.units import photon_energy
 
 SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe")
 GAPS = 10                       # times as many numbers as files: they are no count
-NUMBER = r"([-+\d.eE]+)"
 
 
 class ImageFiles(InBlocks):
@@ -21,6 +23,7 @@ class ImageFiles(InBlocks):
     files : a path or several. Where the number that tells their names apart leaves one out, that frame is missing, and
         none after it moves
     """
+    format = PLAIN
     mask = saturation = grid = None
 
     def __init__(self, files):
@@ -112,23 +115,46 @@ class ImageFiles(InBlocks):
         return "image files, whole, through fabio"
 
     def _read_header(self, image):
-        """Geometry as DECTRIS detectors write it into CBF and TIFF headers ("PILATUS CBF Header Specification")."""
-        text = " ".join(str(image.header.get(key, "")) for key in ("_array_data.header_contents", "imageDescription"))
-        found = {name: re.search(pattern, text) for name, pattern in (
-            ("energy", rf"Wavelength {NUMBER} A"), ("distance", rf"Detector_distance {NUMBER} m"),
-            ("psize", rf"Pixel_size {NUMBER} m x {NUMBER} m"), ("center", rf"Beam_xy \({NUMBER},\s*{NUMBER}\)"),
-            ("saturation", rf"Count_cutoff {NUMBER}"))}
-        told = {name: tuple(map(float, match.groups())) for name, match in found.items() if match}
-        told = {name: values for name, values in told.items() if np.isfinite(values).all() and min(values) > 0}
-        if "energy" in told:
-            self.recorded["energy"] = photon_energy(told["energy"][0] * 1e-10)
-        if "distance" in told:
-            self.recorded["distance"] = told["distance"][0]
-        for name in ("psize", "center"):
-            if name in told:
-                self.recorded[name] = told[name][::-1]      # x before y in the header
-        if "saturation" in told:
-            self.saturation = told["saturation"][0]
+        """Geometry and limits of counts as DECTRIS detectors write them into CBF and TIFF headers."""
+        text = "\n".join(str(image.header.get(key, "")) for key in ("_array_data.header_contents", "imageDescription"))
+        found = pilatus_header(text, self.notes)
+        if not found:
+            return
+        self.format = PILATUS
+        psize, center = (found.get(name, [None, None])[::-1] for name in ("Pixel_size", "Beam_xy"))     # x before y
+        record_size(self, *found.get("Detector_distance", [None]), psize, center)
+        if wavelength := read_quantity(self, "wavelength", *found.get("Wavelength", [None])):
+            self.recorded["energy"] = photon_energy(wavelength[0])
+        cutoff, = found.get("Count_cutoff", [None])
+        if cutoff and cutoff.value > 0:
+            self.saturation = largest_count(cutoff.value, self.format.saturated)
+
+
+#: Which words of a line in a PILATUS header are a value and its unit ("PILATUS CBF Header Specification", DECTRIS); the
+#: name is word 0, and brackets, commas, colons and = separate words, too.
+PILATUS_WORDS = {"Wavelength": [(1, 2)], "Detector_distance": [(1, 2)], "Pixel_size": [(1, 2), (4, 5)],
+                 "Beam_xy": [(1, 3), (2, 3)], "Count_cutoff": [(1, 2)]}
+
+
+def pilatus_header(text, notes):
+    """{name: [`Found`, ...]} of the lines that are known; of one that is not as it should be a note.
+
+    >>> pilatus_header("# Detector_distance 200.00 mm", [])["Detector_distance"][0][:2]
+    (200.0, 'mm')
+    """
+    lines = [re.split(r"[\s:=,()]+", line.strip()) for line in re.split(r"[\r\n#]+", text)]
+    found = {}
+    for words in lines:
+        places = PILATUS_WORDS.get(words[0], [])
+        try:
+            values = [Found(float(words[value]), "".join(words[unit:unit + 1]), f"header: {words[0]}")
+                      for value, unit in places]
+        except (ValueError, IndexError):
+            notes.append(f"header line {' '.join(words)!r} is not as PILATUS headers have it, and is not read")
+            continue
+        if values:
+            found[words[0]] = values
+    return found
 
 
 @contextmanager

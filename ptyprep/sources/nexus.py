@@ -10,24 +10,25 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from ptyprep.errors import ParameterError, SourceError
+from ptyprep.errors import SourceError
 from ptyprep.masks import of_nexus
-from ptyprep.reading import read
-from ptyprep.sources.dectris import DectrisMaster
+from ptyprep.sources.dectris import CUTOFF, DectrisMaster
+from ptyprep.sources.formats import NEXUS, NEXUS_DECTRIS
 from ptyprep.sources.hdf5 import (
     Hdf5Stack,
     is_hdf5,
     member,
-    read_dataset,
     read_numbers,
     reading,
     scalar,
     text_attribute,
     text_in,
+    unit_of,
 )
-from ptyprep.units import metres, photon_energy
+from ptyprep.sources.recorded import note_fields, note_monitor, read_mask, read_quantity, read_saturation, record_size
+from ptyprep.units import factor, photon_energy
 
-PIXELS = ("", "pixel", "pixels", "px")
+DECTRIS_MAKES = ("dectris", "eiger", "pilatus")     # in the description of a detector
 DEEP = 8                    # groups in groups that are looked through
 SLOW, FAST = (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)     # of a detector that says nothing: y up, x left seen downstream
 
@@ -51,12 +52,13 @@ class NexusFile(Hdf5Stack):
     axes : [`Axis`], motions of the sample or the beam that the file names as the scan's
     slow, fast : unit vectors of the detector's pixel axes in the laboratory
     """
+    format = NEXUS
 
     def __init__(self, path, key=None, entry=None):
         self.path, self.recorded, self.notes = Path(path), {}, []
         linked = key is None and DectrisMaster.understands(path)       # data_000001 and so on, without a signal
         if linked:
-            vars(self).update(vars(DectrisMaster(path)))
+            vars(self).update(vars(DectrisMaster(path)), format=DectrisMaster.format)
         with reading(path, "a NeXus file") as file:
             at = self._entry(file, entry)
             self.entry, self.key = at.name, self.pieces[0].key if linked else key or self._frames(at)
@@ -65,8 +67,10 @@ class NexusFile(Hdf5Stack):
             detector = self._detector(at)
             self.slow, self.fast = (self._direction(detector, name, usual) for name, usual in
                                     (("slow", SLOW), ("fast", FAST)))
-            self._read_beam(at)
-            self._read_detector(detector)
+            if not linked:          # what the file writer means is read by its own rules
+                self._read_beam(at)
+                self._read_detector(detector)
+            self._note_monitors(at)
             self.axes = self._scan_axes(at)
 
     @classmethod
@@ -154,76 +158,33 @@ class NexusFile(Hdf5Stack):
         for group in sorted(beams, key=lambda g: _class(g) != "NXbeam"):
             for name in ("incident_wavelength", "wavelength", "incident_energy", "incident_beam_energy", "energy"):
                 found = scalar(group, name)
-                if found is None or not found[0] > 0:
+                if found is None or not found.value > 0:
                     continue
-                energy = self._wavelength(group, name, *found) if "wavelength" in name else \
-                    self._energy(group, name, *found)
-                if energy is not None and np.isfinite(energy):
-                    self.recorded["energy"] = energy
+                quantity = "wavelength" if "wavelength" in name else "energy"
+                if values := read_quantity(self, quantity, found):
+                    self.recorded["energy"] = photon_energy(values[0]) if quantity == "wavelength" else values[0]
                     return
-
-    def _wavelength(self, group, name, value, units):
-        factor = metres(units or "angstrom")
-        if factor is None:
-            self.notes.append(f"{group.name}/{name} in {units!r}, no unit of length, counts as not recorded")
-        return None if factor is None else photon_energy(value * factor)
-
-    def _energy(self, group, name, value, units):
-        if not units:
-            self.notes.append(f"{group.name}/{name} = {value:g} has no unit and counts as not recorded; set energy")
-            return None
-        try:
-            return read(f"{value!r} {units}", float, unit="keV")
-        except ParameterError as err:
-            self.notes.append(f"{group.name}/{name} counts as not recorded: it {err}")
-            return None
 
     def _read_detector(self, group):
         if group is None:
             return
-        distance = self._length(group, "distance", "detector_distance")
-        if distance:
-            self.recorded["distance"] = distance
-        psize = [self._length(group, f"{k}_pixel_size") for k in "yx"]
-        if all(psize):
-            self.recorded["psize"] = tuple(psize)
-        center = [scalar(group, f"beam_center_{k}") for k in "yx"]
-        if all(center) and any(c[0] for c in center):       # (0, 0): nobody set it
-            self._read_center(group, center, psize)
-        saturation = scalar(group, "saturation_value")
-        self.saturation = saturation[0] if saturation and saturation[0] > 0 else None
+        bits = scalar(group, "bit_depth_image")
+        if bits or any(maker in text_in(member(group, "description")).lower() for maker in DECTRIS_MAKES):
+            self.format, self.bits = NEXUS_DECTRIS, int(bits.value) if bits and 0 < bits.value <= 64 else None
+        record_size(self, scalar(group, "distance", "detector_distance"),
+                    [scalar(group, f"{k}_pixel_size") for k in "yx"], [scalar(group, f"beam_center_{k}") for k in "yx"])
+        specific = f"detectorSpecific/{CUTOFF}", f"detectorSpecific/detectorModule_000/{CUTOFF}"
+        read_saturation(self, group, "saturation_value", *specific)
+        underload = scalar(group, "underload_value")
+        self.underload = underload.value if underload else None
         for name in sorted(name for name in group if re.fullmatch(r"pixel_mask(_\d+)?", name)):
-            node = member(group, name)
-            if not isinstance(node, h5py.Dataset):
-                self.notes.append(f"{group.name}/{name} leads nowhere: bad pixels that it names are not known")
-            elif node.shape[-2:] != self.shape[1:] or node.size != np.prod(self.shape[1:]):
-                several = node.shape[-2:] == self.shape[1:]
-                self.notes.append(f"{group.name}/{name} of shape {node.shape} is not taken: "
-                                  + ("it has one mask for each frame; set mask.key to it, and mask.bits=65535"
-                                     if several else f"frames have {self.shape[1:]} pixels"))
-            else:
-                self.mark_bad(of_nexus(read_dataset(node).reshape(self.shape[1:])))
+            read_mask(self, group, name, of_nexus, 0xFFFF)
+        note_fields(self, group, member(group, "detectorSpecific"))
 
-    def _read_center(self, group, center, psize):
-        found = []
-        for (value, units), size, name in zip(center, psize, "yx"):
-            factor = 1.0 if units.lower() in PIXELS else metres(units)
-            if factor is None or units.lower() not in PIXELS and not size:
-                self.notes.append(f"{group.name}/beam_center_{name} in {units!r} counts as not recorded")
-                return
-            found.append(value if units.lower() in PIXELS else value * factor / size)
-        if np.isfinite(found).all():
-            self.recorded["center"] = tuple(found)
-
-    def _length(self, group, *names):
-        found = scalar(group, *names)
-        if found is None:
-            return None
-        value, factor = found[0], metres(found[1] or "m")
-        if factor is None or not np.isfinite(value) or not value > 0:
-            self.notes.append(f"{group.name}/{names[0]} = {value:g} {found[1]} counts as not recorded")
-            return None
-        return value * factor
+    def _note_monitors(self, entry):
+        for group in _walk(entry):
+            if _class(group) == "NXmonitor":
+                note_monitor(self, member(group, "data"))
 
     def _direction(self, detector, name, usual):
         """A pixel axis's direction in the laboratory."""
@@ -295,9 +256,9 @@ class NexusFile(Hdf5Stack):
 
         indices : of the frames' dimensions that it spans, or None
         """
-        units = text_attribute(node, "units")
+        units = unit_of(node)
         kind = text_attribute(node, "transformation_type")
-        if node.size < 2 or node.dtype.kind not in "iuf" or units and metres(units) is None or kind == "rotation":
+        if node.size < 2 or node.dtype.kind not in "iuf" or units and factor(units) is None or kind == "rotation":
             return None
         values = read_numbers(node)
         if not np.nanmax(values) > np.nanmin(values):

@@ -158,7 +158,7 @@ def test_energy_given_wins_and_unlike_energies_are_not_joined(tmp_path):
             file["entry/snapshot/energy"] = [energy]
     assert Nanomax(given, path=tmp_path, scans=1).initialize().p.energy == 8.0
     assert prepared(path=tmp_path, scans=(1, 2), energy=8.5)[0].p.energy == 8.5
-    with pytest.raises(PtyprepError, match="8000, 9000 eV"):
+    with pytest.raises(PtyprepError, match="8, 9 keV"):
         Nanomax(given, path=tmp_path, scans=(1, 2)).initialize()
 
 

@@ -68,8 +68,7 @@ def test_mask_bits(tmp_path):
         assert np.array_equal(CxiFile(cxi(tmp_path, mask=bits.astype(dtype))).mask, good)
     assert np.array_equal(CxiFile(cxi(tmp_path, mask=(bits & 1).astype("u1"))).mask, (bits & 1) == 0)
     assert np.array_equal(CxiFile(cxi(tmp_path, mask=(bits & 1).astype(bool))).mask, (bits & 1) == 0)
-    with pytest.raises(SourceError, match=r"mask has shape \(3, 3\), expected \(12, 14\)"):
-        CxiFile(cxi(tmp_path, mask=np.zeros((3, 3), "u4")))
+    assert "mask of shape (3, 3)" in CxiFile(cxi(tmp_path, mask=np.zeros((3, 3), "u4"))).mask_problem
 
 
 @pytest.mark.parametrize("key", [f"{DETECTOR}/mask", "entry_1/sample_1/geometry_1/translation"])
@@ -83,7 +82,8 @@ def test_damage_beside_the_frames_ends_no_process(tmp_path, key):
         chunk = node.read_direct_chunk((0, 0))[1]
         node.write_direct_chunk((0, 0), chunk[:16] + b"\xff" * (len(chunk) - 16))
     with pytest.raises(SourceError, match=f"f.cxi: .*{key.split('/')[-1]} is damaged"):
-        CxiFile(path)
+        if problem := CxiFile(path).mask_problem:
+            raise SourceError(problem)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -37,7 +37,7 @@ def test_the_header_of_a_dectris_detector_is_read(tmp_path):
     source = ImageFiles.matching(write(tmp_path) / "s1_*.cbf")
     assert source.recorded["energy"] == pytest.approx(10) and source.recorded["distance"] == 2.15
     assert source.recorded["psize"] == (175e-6, 172e-6) and source.recorded["center"] == (2.5, 4.5)
-    assert source.saturation == 990
+    assert 989 < source.saturation < 990        # Count_cutoff: the detector clips to it
 
 
 @pytest.mark.parametrize("policy", ["raise", "drop", "mask"])

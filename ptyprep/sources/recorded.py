@@ -1,0 +1,165 @@
+"""What a file records beside its frames: geometry, limits of counts, masks, and fields that are not applied yet.
+
+Every reader goes through these functions, so that a unit, a mark or a mask means the same in all of them; what differs
+between formats is in `formats`.
+"""
+import h5py
+import numpy as np
+
+from ptyprep import units
+from ptyprep.errors import SourceError
+from ptyprep.sources.formats import largest_count
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar
+
+DARKS = ("darkfield", "dark_field", "dark", "data_dark", "background")
+FLATS = ("flatfield", "flat_field", "flat", "data_white", "whitefield", "data_flat")
+APPLIED = {"dark": ("darkfield_applied", "dark_field_applied", "darkfield_correction_applied", "dark_applied"),
+           "flat": ("flatfield_applied", "flat_field_applied", "flatfield_correction_applied")}
+
+
+def read_quantity(source, quantity, *found):
+    """The values of a quantity that files record, in ptyprep's units; None where one of them is not there or cannot be,
+    which `source.notes` tells.
+
+    found : (value, unit, where) each, or None; see `hdf5.scalar`
+    """
+    if any(one is None for one in found):
+        return None
+    each = [units.recorded(quantity, *one[:2], source.format.units.get(quantity), one[2]) for one in found]
+    source.notes += [why for _, why in each if why]
+    values = [value for value, _ in each]
+    return None if None in values else values
+
+
+def record_size(source, distance, psize, center):
+    """Take distance, pixel size (y, x) and optical axis (y, x) into `source.recorded`; see `read_quantity`."""
+    if found := read_quantity(source, "distance", distance):
+        source.recorded["distance"] = found[0]
+    if psize := read_quantity(source, "psize", *psize):
+        source.recorded["psize"] = tuple(psize)
+    if all(center) and (found := _center(source, center, psize)):
+        source.recorded["center"] = found
+
+
+def _center(source, center, psize):
+    """(row, column) of the optical axis; None, with a note, where it is not known."""
+    values, usual = [one.value for one in center], source.format.units.get("center")
+    said = f"{center[0].where.rpartition('_')[0]} (y, x) = ({values[0]:g}, {values[1]:g})"
+    if not np.isfinite(values).all() or not any(values):        # (0, 0): nobody set it
+        source.notes.append(f"{said} counts as not recorded")
+        return None
+    spelt = [one.unit or usual for one in center]
+    if spelt == [None, None]:
+        return _center_without_unit(source, values, psize, said)
+    found = [_in_pixels(value, unit or "", size) for value, unit, size in zip(values, spelt, psize or (None, None))]
+    if None in found:
+        kinds = dict.fromkeys(repr(unit or "no unit") for unit in spelt)
+        source.notes.append(f"{said} in {' and '.join(kinds)} counts as not recorded: expected pixels, or a length "
+                            f"where the pixel size is known; set center")
+        return None
+    return tuple(found)
+
+
+def _in_pixels(value, unit, size):
+    """A place on the frame [pixel], from pixels or a length; None where it cannot be told."""
+    metres = units.factor(unit)
+    if units.factor(unit, "pixel"):
+        return value
+    return None if metres is None or size is None else float(f"{value * metres / size:.15g}")
+
+
+def _center_without_unit(source, values, psize, said):
+    """A centre that may be a length or pixels: the reading that lies on the frame, if only one does."""
+    readings = {"pixel": tuple(values)}
+    for unit in ("m", "mm") if psize else ():
+        readings[unit] = tuple(value * units.factor(unit) / size for value, size in zip(values, psize))
+    fitting = {unit: at for unit, at in readings.items()
+               if all(0 <= c <= n - 1 for c, n in zip(at, source.shape[-2:]))}
+    if len(fitting) == 1:
+        unit, at = fitting.popitem()
+        source.notes.append(f"{said} has no unit and is taken as {unit}: nothing else lies on the frame")
+        return at
+    source.notes.append(f"{said} has no unit and counts as not recorded: is it in {' or '.join(fitting or readings)}? "
+                        f"Set center")
+    return None
+
+
+def read_saturation(source, file, *keys):
+    """The largest good count, by the first of these datasets; what is not the first one is told."""
+    found = scalar(file, *keys)
+    if found is None or not found.value > 0:
+        source.saturation = None
+        return
+    source.saturation = largest_count(found.value, source.format.saturated)
+    if not found.where.endswith(keys[0].rpartition("/")[2]):
+        source.notes.append(f"there is no {keys[0].rpartition('/')[2]}: counts above {found.where} = {found.value:g} "
+                            f"are masked")
+
+
+def read_mask(source, group, name, reasons, bad_bits):
+    """Mask the pixels that a dataset names; if it cannot be read, `source.mask_problem` says why.
+
+    group : open group or file; name : of the dataset in it
+    reasons : what makes reasons of its values, see `Hdf5Stack.mark_bad`
+    bad_bits : bits that make a pixel bad, -1 for any, for a mask for each frame
+    """
+    try:
+        node = _announced(group, name)
+        if node is None:
+            return
+        n, frame = source.shape[0], tuple(source.shape[-2:])
+        count = node.size // int(np.prod(frame)) if node.ndim > 1 and node.shape[-2:] == frame else 0
+        where = f"{node.file.filename}: {node.name}"
+        if node.dtype.kind not in "biu":
+            raise SourceError(f"{where} is {node.dtype}; expected whole numbers")
+        if count == n > 1 and source.frame_masks is None:
+            source.frame_masks = Hdf5Stack(node.file.filename, node.name), bad_bits
+        elif count != 1:
+            raise SourceError(f"{where} of shape {node.shape} is no mask of the {n} frames of shape {frame}: expected "
+                              f"{frame}, or one for each frame")
+        else:
+            source.mark_bad(reasons(read_dataset(node).reshape(frame)))
+    except SourceError as err:
+        source.mask_problem = "; ".join(filter(None, [source.mask_problem, str(err)]))
+
+
+def _announced(group, name):
+    """The dataset of that name; None where the file has none. Raises SourceError for a link that leads nowhere."""
+    folder, _, last = name.rpartition("/")
+    at = member(group, folder) if folder else group
+    if not isinstance(at, h5py.Group) or at.get(last, getlink=True) is None:
+        return None
+    node = member(at, last)
+    link = at.get(last, getlink=True)
+    if node is None and not isinstance(link, h5py.ExternalLink):
+        raise SourceError(f"{at.file.filename}: {at.name}/{last} leads to {getattr(link, 'path', 'something')}, which "
+                          f"is not there")
+    return node if isinstance(node, h5py.Dataset) else dataset_in(at.file, f"{at.name}/{last}")
+
+
+def note_fields(source, *groups):
+    """Say which dark and flat fields are in these groups, and what applies them; those that the file says are applied
+    go to `source.applied`, {name: by what}."""
+    for group in filter(None, groups):
+        for kind, names in (("dark", DARKS), ("flat", FLATS)):
+            for name in names:
+                node = member(group, name)
+                if not isinstance(node, h5py.Dataset) or node.shape[-2:] != tuple(source.shape[-2:]):
+                    continue
+                done = next((at for parent in (group, group.parent) for at in APPLIED[kind]
+                             if (flag := scalar(parent, at)) is not None and flag.value), None)
+                if done:
+                    source.applied[node.name] = done
+                else:
+                    source.notes.append(f"{node.name} is not applied; {kind}field.key={node.name} "
+                                        + ("subtracts it" if kind == "dark" else {
+                                            "multiply": "multiplies by it", "divide": "divides by it",
+                                            None: "divides by it, flatfield.multiply=yes multiplies"}[
+                                                source.format.flat]))
+
+
+def note_monitor(source, node):
+    """Say that there is a monitor's reading for each frame, and what applies it."""
+    if isinstance(node, h5py.Dataset) and node.dtype.kind in "iuf" and node.size == source.shape[0] > 1:
+        source.notes.append(f"{node.name}, a monitor's readings, is not applied; normalisation.key={node.name} divides "
+                            f"by it")
