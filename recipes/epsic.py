@@ -7,7 +7,8 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import member, read_dataset, reading
+from ptyprep.sources.hdf5 import read_dataset, reading
+from ptyprep.sources.recorded import read_mask
 
 
 class Epsic(FileScan):
@@ -48,11 +49,9 @@ class Epsic(FileScan):
                     raise SourceError(f"{path}: neither data/frames nor Experiments/*/data in it; expected a scan that "
                                       f"was converted from MIB. Its groups are {', '.join(file) or 'none'}; set key")
                 key = there[0]
-        source, mask = Hdf5Stack(path, key), self._recorded_mask()
-        if mask is not None and mask.shape == source.shape[1:]:
-            source.mark_bad(mask)
-        elif mask is not None:
-            source.notes.append(f"data/mask of shape {mask.shape} does not fit frames of {source.shape[1:]} pixels")
+        source = Hdf5Stack(path, key)
+        with reading(self._metadata_file(), "a file with the microscope's metadata") as file:
+            read_mask(source, file, "data/mask", lambda bits: bits != 0, -1)
         return source
 
     def load_geometry(self):
@@ -95,9 +94,3 @@ class Epsic(FileScan):
             if not isinstance(node, h5py.Dataset) or node.dtype.kind not in "iuf" or not node.size:
                 return None
             return of(np.ravel(read_dataset(node)))
-
-    def _recorded_mask(self):
-        """bool (h, w), True = bad, or None."""
-        with reading(self._metadata_file(), "a file with the microscope's metadata") as file:
-            node = member(file, "data/mask")
-            return read_dataset(node) != 0 if isinstance(node, h5py.Dataset) and node.ndim == 2 else None

@@ -174,6 +174,9 @@ class PtydFile(Hdf5Stack):
         common = self.meta.get("weight2d")
         if np.shape(common) == (h, w):
             self.mask = np.asarray(common) > 0
+        elif np.size(common) > 1:
+            self.mask_problem = (f"{self.path}: meta/weight2d has shape {np.shape(common)}, the frames have {(h, w)}: "
+                                 f"expected the same")
 
     def weights(self, indices, window=None):
         """Per-frame masks (n, h, w) bool, or None when one mask serves all; see `read`."""
