@@ -48,6 +48,9 @@ def _center(source, center, psize):
     if not np.isfinite(values).all() or not any(values):        # (0, 0): nobody set it
         source.notes.append(f"{said} counts as not recorded")
         return None
+    if bool(center[0].unit) != bool(center[1].unit):        # one unit for both
+        usual = center[0].unit or center[1].unit
+        source.notes.append(f"{said}: only one of them has a unit, {usual}; it is taken for both")
     spelt = [one.unit or usual for one in center]
     if spelt == [None, None]:
         return _center_without_unit(source, values, psize, said)
