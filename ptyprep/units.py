@@ -54,7 +54,7 @@ def convert(value, unit, to):
     (7.5e-05, 8.0)
     """
     many = factor(unit, to)
-    return None if many is None else float(f"{value * many:.15g}")
+    return many and (float(value) if many == 1 else float(f"{value * many:.15g}"))
 
 
 def recorded(quantity, value, unit, usual, where):
