@@ -140,8 +140,8 @@ _PLAIN = bool, int, float, str, types.NoneType
 def _is_one(value, type):
     """Whether a value clearly is of a type, as most are: pydantic would give it back. An array takes what it can."""
     kind = value.__class__
-    if Array in members(type) and value is not None:
-        return False
+    if value is not None and any(t is Array or typing.get_origin(t) is typing.Literal for t in members(type)):
+        return False        # 2.0 is the 2 of a Literal
     if kind is tuple:
         return any(is_fixed(t) and (parts := items(t, len(value))) and all(map(_is_one, value, parts))
                    for t in members(type))
