@@ -131,8 +131,8 @@ def _series(path, first):
     prefix, digits = re.fullmatch(r"(.*?)(\d*)", path.stem).groups()
     if not digits or not path.is_file():
         return [path]
-    there = {int(match[1]): file for file in path.parent.glob(f"*{path.suffix}")
-             if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", file.stem))}
+    there = {int(match[1]): file for file in path.parent.iterdir() if file.suffix == path.suffix
+             and (match := re.fullmatch(re.escape(prefix) + r"(\d+)", file.stem))}
     lowest, highest = min(there), max(there)
     if first is None and lowest > 1:
         raise SourceError(f"{path}: the lowest number beside it is {lowest}: is that the first line, or were others "

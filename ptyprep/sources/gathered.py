@@ -1,26 +1,31 @@
 """Frames that lie in many files or datasets, put in order; those that are missing are known, and move no others."""
-import re
 from dataclasses import replace
 
 import numpy as np
 
 from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
+from ptyprep.names import in_order, matching
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading
 
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
-def files_at(path, names="*", suffixes=(".h5", ".hdf5", ".hdf", ".nxs")):
-    """HDF5 files by what their names end with, in the order of the numbers in these: of a folder those whose names
-    match a pattern, else those that the path, as a pattern, matches, else the path itself."""
-    folder, names = (path, names) if path.is_dir() else (path.parent, path.name)
-    if not path.is_dir() and not any(c in path.name for c in "*?["):
-        return [path]
-    found = [file for file in folder.glob(names) if file.suffix.lower() in suffixes and not file.name.startswith(".")]
+
+def files_at(path, notes=None, names="*"):
+    """The HDF5 files that a path means (see `ptyprep.names.matching`), in the order of the numbers in their names."""
+    return in_order(hdf5_files(path, names), notes)
+
+
+def hdf5_files(path, names="*"):
+    """The same in no order of numbers."""
+    found = matching(path, names)
+    if found == [path]:
+        return found
+    found = [file for file in found if file.suffix.lower() in SUFFIXES]
     if not found:
-        raise SourceError(f"{path}: no HDF5 file {names} there ({', '.join(suffixes)}); expected a folder of them, a "
-                          f"pattern, or one file")
-    return sorted(found, key=lambda file: [int(part) if part.isdigit() else part
-                                           for part in re.split(r"([0-9]+)", file.name)])
+        raise SourceError(f"{path}: no HDF5 file {names if path.is_dir() else path.name} there "
+                          f"({', '.join(SUFFIXES)}); expected a folder of them, a pattern, or one file")
+    return found
 
 
 def one_frame_in_each(files, key):
@@ -45,7 +50,7 @@ def one_frame_in_each(files, key):
 
 def mean_frame(path, key, names="*"):
     """The average (h, w) of the believable counts of the frames in some files, or of those in one."""
-    files = files_at(path, names)
+    files = hdf5_files(path, names)        # whose order does not matter
     return mean_of(one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key))
 
 
@@ -69,7 +74,7 @@ def frames_of(file, key, must=False):
         return str(err), None
 
 
-def in_order(parts, path):
+def end_to_end(parts, path):
     """Datasets of frames one after the other: (pieces, frames in each, size of a frame). A missing one counts as many
     frames as the largest.
 
