@@ -4,17 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep.arrays import Named, npy, only_one, read_array
+from ptyprep.arrays import IMAGES, Named, npy, only_one, read_array
 from ptyprep.correct import Corrections, average, good_by_value, relative_flux
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import shapes
 from ptyprep.params import Group, Par
 from ptyprep.reading import read
 from ptyprep.scan import PtyScan
-from ptyprep.sources.array import NpyFile
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading
+from ptyprep.sources.array import ArrayFrames, NpyFile
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
 
-IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
 LARGEST_KEV = 150           # of photons without a unit; more is probably eV
 SHOWN = 20          # numbers of frames in a note; info has them all
 
@@ -155,8 +154,10 @@ class Beside(PtyScan):
         """
         group, parts = getattr(self.p, name), getattr(self.source, "parts", None)
         if group.file is not None or not parts:
-            return read_array(self._file(group), group.key, parameter=f"{name}.key", dims=dims)
-        found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims) for path, _, _ in parts]
+            path = self._file(group)
+            return read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
+        found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
+                 for path, _, _ in parts]
         if name in ("normalisation", "framefilter"):
             each = [self._for_each(named, count) for named, (_, count, _) in zip(found, parts)]
             return found[0]._replace(values=np.concatenate(each))
@@ -188,12 +189,24 @@ class Beside(PtyScan):
             stack = npy(path, mmap_mode="r")
             return NpyFile(path) if stack.ndim > 2 and np.prod(stack.shape[:-2]) == self.source.shape[0] > 1 else None
         joined = group.file is None and getattr(self.source, "parts", None)
-        if self.source is None or joined or not is_hdf5(path) or path.suffix == ".mat":
+        if self.source is None or joined or not path.is_file():
+            return None
+        if path.suffix == ".mat" and not is_hdf5(path):
+            found = self.named(name, IMAGES)
+            if found.values.ndim not in (3, 4) or np.prod(found.values.shape[:-2]) != self.source.shape[0]:
+                return None
+            stack = ArrayFrames(found.values, found.where)
+            stack.files = [path]
+            return stack
+        if not is_hdf5(path):
             return None
         found = _shape_of(path, group.key)
         if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
             return None
-        return self.stack_of(path, group.key, found[:-2])
+        stack = self.stack_of(path, group.key, found[:-2])
+        if getattr(stack, "turned", False) and not getattr(self.source, "turned", False):
+            self._note_matlab(path, found)
+        return stack
 
     def stack_of(self, path, key, shape):
         """The dataset with a dark field, flat field or mask for each frame, of axes `shape` before the image's; None
@@ -245,6 +258,26 @@ class Beside(PtyScan):
         """
         return values
 
+    def like_frames(self, path):
+        """Whether an array in a file goes with the frames element by element, where MATLAB wrote both; of its shape in
+        HDF5, see `read_array`. It has a number for each frame, or the outer axis in front. Where MATLAB wrote only the
+        array, the user is told."""
+        source = self.source
+        counts = {part: count for part, count, _ in getattr(source, "parts", None) or ()}
+
+        def fits(shape):
+            if not getattr(source, "turned", False):
+                self._note_matlab(path, shape)
+                return False
+            outer = getattr(source, "outer_size", None)
+            return np.prod(shape) == counts.get(path, source.shape[0]) or bool(outer) and shape[:1] == (outer,)
+        return fits
+
+    def _note_matlab(self, path, shape):
+        note = f"{path}: MATLAB wrote it, and its arrays are taken as MATLAB shows them"
+        if len(shape) > 1 and note not in self.notes:
+            self.note(note)
+
     def points(self):
         """How many scan points there are for which a frame and a position may be; None where nobody knows."""
         counts = [] if self.positions is None else [len(self.positions)]
@@ -278,7 +311,7 @@ class Beside(PtyScan):
         path = file or (self.source.path if self.source else None)
         if path is None or key is None:
             raise ParameterError(f"{parameter} is not set, or no file for it")
-        found = read_array(path, key, parameter=parameter)
+        found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
         values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1), float).ravel()
         if not 1 <= values.size <= most:
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
@@ -291,7 +324,7 @@ def _shape_of(path, key):
     with reading(path) as file:
         key = only_one(file, IMAGES) if key is None else key
         node = None if key is None else file.get(key, getlink=True)
-        return None if node is None else dataset_in(file, key).shape
+        return None if node is None else shape_of(dataset_in(file, key))
 
 
 def listed(numbers):

@@ -347,7 +347,8 @@ class FileScan(Beside):
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
 
     def _column(self, path, key, index):
-        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key")
+        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key",
+                           like_frames=self.like_frames(path) if index is None else None)
         if index is None:
             return found
         try:

@@ -132,12 +132,12 @@ class Id16a(FileScan):
         key = self.p.key or self._inside(files[0], FRAMES, h5py.Dataset, "key")
         if len(files) == 1:
             return Hdf5Stack(files[0], key)
-        notes, pieces, before = [], [], None
+        notes, pieces, before, first = [], [], None, Hdf5Stack(files[0], key)
         for place, file in enumerate(with_gaps(files, notes)):
             pieces.append(Piece(file or before, key, place, 1, missing=None if file else f"no file between "
-                                f"{before.name} and the next: frame {place} is missing"))
+                                f"{before.name} and the next: frame {place} is missing", turned=first.turned))
             before = file or before
-        stack = Hdf5Stack.of_pieces(files[0], pieces, (len(pieces), *Hdf5Stack(files[0], key).shape[1:]))
+        stack = Hdf5Stack.of_pieces(files[0], pieces, (len(pieces), *first.shape[1:]))
         stack.notes += notes
         return stack
 

@@ -6,7 +6,7 @@ import numpy as np
 from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
 from ptyprep.names import in_order, matching
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, by_matlab, dataset_in, frames_in, reading, shape_of
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
@@ -30,20 +30,20 @@ def hdf5_files(path, names="*"):
 
 def one_frame_in_each(files, key):
     """A stack of one frame, (h, w) or (1, h, w), from each file; one that is not there or damaged is missing."""
-    shapes, broken = {}, {}
+    shapes, broken, turned = {}, {}, {}
     for file in files:
         try:
             with reading(file, "a file with a frame") as opened:
                 dataset = dataset_in(opened, key)
                 if dataset.ndim not in (2, 3) or dataset.ndim == 3 and len(dataset) != 1:
                     raise SourceError(f"{file}: {key} has shape {dataset.shape}; expected one frame, (h, w)")
-                shapes[file] = dataset.shape[-2:]
+                shapes[file], turned[file] = shape_of(dataset)[-2:], by_matlab(dataset)
         except SourceError as err:
             broken[file] = str(err)
     shape = next(iter(shapes.values()), (0, 0))
     broken |= {file: f"{file}: {key} is a frame of {other} pixels, those before are of {shape}"
                for file, other in shapes.items() if other != shape}
-    pieces = [Piece(file, key, start=number, count=1, shape=shape, missing=broken.get(file))
+    pieces = [Piece(file, key, number, 1, shape=shape, missing=broken.get(file), turned=turned.get(file, False))
               for number, file in enumerate(files)]
     return Hdf5Stack.of_pieces(next(iter(shapes), files[0]), pieces, (len(files), *shape))
 
@@ -66,8 +66,8 @@ def frames_of(file, key, must=False):
         if dataset.ndim < 2 or dataset.dtype.kind not in "iuf" or not dataset.size:
             raise SourceError(f"{dataset.file.filename}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; "
                               f"expected frames (n, h, w)")
-        h, w = dataset.shape[-2:]
-        return pieces_of(dataset), (dataset.size // (h * w), h, w)
+        pieces, (*_, h, w) = frames_in(dataset)
+        return pieces, (dataset.size // (h * w), h, w)
     except SourceError as err:
         if must:
             raise
@@ -105,6 +105,7 @@ class Bursts:
         if n % burst:
             raise SourceError(f"{source.path}: {n} frames are not bursts of {burst}; {n % burst} are left over")
         self.mask, self.mask_reasons = source.mask, getattr(source, "mask_reasons", None)
+        self.turned = source.turned
         self.path, self.files, self.notes, self.recorded = source.path, source.files, source.notes, source.recorded
         self.shape, kind = (n // burst, h, w), source.dtype.kind
         self.dtype = source.dtype if first_only or kind not in "iu" else np.dtype(f"{kind}8")
