@@ -170,7 +170,9 @@ class Beside(PtyScan):
         """An array of the detector's size; (1, h, w) counts as one. `averaged`: of several the average, NaN where no
         frame has a believable count."""
         found = self.named(name, IMAGES)
-        values = self.inner(found.values, lambda shape: len(shape) == 2)
+        values = self.inner(found.values, lambda shape: len(shape) == 2, found.where)
+        if averaged and values.ndim > 3:
+            values = self.inner(values, lambda shape: len(shape) == 3, found.where)
         several = values.ndim > 2 and values.shape[:-2] != (1,) * (values.ndim - 2)
         if averaged and (not several or getattr(self.p, name).average is not False):
             if several:
@@ -185,33 +187,36 @@ class Beside(PtyScan):
         """A source of as many frames as the scan has, where a file has that; None where it has another number."""
         group = getattr(self.p, name)
         path = self._file(group)
-        if path.suffix == ".npy" and self.source is not None and path.is_file():
-            stack = npy(path, mmap_mode="r")
-            return NpyFile(path) if stack.ndim > 2 and np.prod(stack.shape[:-2]) == self.source.shape[0] > 1 else None
         joined = group.file is None and getattr(self.source, "parts", None)
         if self.source is None or joined or not path.is_file():
             return None
-        if path.suffix == ".mat" and not is_hdf5(path):
-            found = self.named(name, IMAGES)
-            if found.values.ndim not in (3, 4) or np.prod(found.values.shape[:-2]) != self.source.shape[0]:
-                return None
-            stack = ArrayFrames(found.values, found.where)
-            stack.files = [path]
+        if is_hdf5(path):
+            shape, values = _shape_of(path, group.key), None
+        elif path.suffix in (".npy", ".mat"):
+            values = npy(path, mmap_mode="r") if path.suffix == ".npy" else self.named(name, IMAGES).values
+            shape = values.shape
+        else:
+            return None
+        if shape is None or len(shape) < 3 or shape[-2:] != tuple(self.source.shape[-2:]):
+            return None
+        lot = self.lot_of(shape[:-2], f"{path}: {group.key or name}")
+        if lot is None:
+            return None
+        if values is None:
+            stack = Hdf5Stack(path, group.key, *lot)
+            if stack.turned and not getattr(self.source, "turned", False):
+                self._note_matlab(path, shape)
             return stack
-        if not is_hdf5(path):
-            return None
-        found = _shape_of(path, group.key)
-        if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
-            return None
-        stack = self.stack_of(path, group.key, found[:-2])
-        if getattr(stack, "turned", False) and not getattr(self.source, "turned", False):
-            self._note_matlab(path, found)
+        if path.suffix == ".npy" and not lot:
+            return NpyFile(path)
+        stack = ArrayFrames(values[lot], str(path))
+        stack.files = [path]
         return stack
 
-    def stack_of(self, path, key, shape):
-        """The dataset with a dark field, flat field or mask for each frame, of axes `shape` before the image's; None
-        where there are not as many as frames. A recipe whose frames have an axis more answers for it."""
-        return Hdf5Stack(path, key) if np.prod(shape) == self.source.shape[0] > 1 else None
+    def lot_of(self, lead, where):
+        """Of images along axes `lead` those that are one for each frame: () for all of them, None for none. A recipe
+        whose frames are one of several lots (see `inner`) answers with the place of theirs, (place,)."""
+        return () if np.prod(lead) == self.source.shape[0] > 1 else None
 
     def each(self, name):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
@@ -220,7 +225,7 @@ class Beside(PtyScan):
 
     def _for_each(self, found, count):
         values = np.asarray(self.inner(found.values, lambda shape: any(
-            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
+            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1)), found.where), float)
         if count is None or values.size == count:
             return values.ravel()
         lead = next((k for k in range(1, values.ndim) if np.prod(values.shape[:k]) == count), None)
@@ -250,11 +255,12 @@ class Beside(PtyScan):
             self._monitor = np.where(outliers & ~(relative > 0), 1.0, relative), outliers
         return self._monitor
 
-    def inner(self, values, fits):
+    def inner(self, values, fits, where):
         """An array as it belongs to these frames. Where they are one of several lots of frames along an outer axis (a
-        tomography angle, an energy), of an array with that axis the same place; see recipe hdf5.
+        tomography angle, an energy), of an array with that axis the same place; see `OuterScan`.
 
         fits : whether an array of that shape belongs to the frames as it is, fits(shape)
+        where : what array it is, for messages
         """
         return values
 
@@ -312,7 +318,7 @@ class Beside(PtyScan):
         if path is None or key is None:
             raise ParameterError(f"{parameter} is not set, or no file for it")
         found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
-        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1), float).ravel()
+        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1, found.where), float).ravel()
         if not 1 <= values.size <= most:
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
                               f"{'one' if most == 1 else 'one or two'}")
