@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
@@ -124,7 +125,13 @@ def _as_matlab_shows(stored, dims, like_frames):
 
 
 def matlab(path):
-    """{name: value} of a MATLAB file older than 7.3; a struct is such a dict again. Raises SourceError."""
+    """{name: value} of a MATLAB file, as MATLAB shows it without axes of length 1; a struct is such a dict again.
+
+    Raises SourceError.
+    """
+    if is_hdf5(path):
+        with reading(path, "a MATLAB file of version 7.3") as file:
+            return _struct(file)
     try:
         from scipy.io import loadmat
     except ImportError as err:
@@ -133,6 +140,11 @@ def matlab(path):
         return loadmat(path, simplify_cells=True)
     except Exception as err:    # noqa: BLE001  scipy raises whatever a damaged file makes it stumble over
         raise SourceError(f"{path}: cannot be read as a MATLAB file ({type(err).__name__}: {err})") from err
+
+
+def _struct(group):
+    return {name: _struct(node) if isinstance(node, h5py.Group) else np.squeeze(np.transpose(read_dataset(node)))
+            for name, node in group.items() if not name.startswith("#")}
 
 
 def _from_matlab(path, key, parameter, dims, like_frames):

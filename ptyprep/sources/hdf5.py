@@ -25,6 +25,7 @@ from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, r
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
+LOOKED_AT = 32              # members of a file's root
 OPEN = 32                   # files that are open at a time
 SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
@@ -172,7 +173,7 @@ def read_numbers(dataset):
 def by_matlab(dataset):
     """Whether MATLAB (7.3) wrote a dataset, so that its axes are in the other order; of a virtual one, its sources.
 
-    Told by the file's user block, or by the attribute MATLAB_class of the dataset or of any variable of the file: these
+    Told by the file's user block, or by the attribute MATLAB_class of the dataset or of a variable of the file: these
     lie at its root.
     """
     if _has_marks(dataset) or not dataset.is_virtual:
@@ -194,12 +195,13 @@ def _has_marks(dataset):
         with open(file.filename, "rb") as block:
             if block.read(len(MATLAB)) == MATLAB:
                 return True
-    for name in file:
-        with suppress(KeyError, OSError, RuntimeError):
-            if isinstance(file.get(name, getlink=True), h5py.HardLink) and h5py.h5a.exists(
-                    file.id, b"MATLAB_class", obj_name=name.encode()):
-                return True
-    return False
+    seen = []
+
+    def look(name, link):       # MATLAB marks all its variables, so that a few tell; there may be thousands
+        seen.append(link.type == h5py.h5l.TYPE_HARD and h5py.h5a.exists(file.id, b"MATLAB_class", obj_name=name))
+        return "enough" if seen[-1] or len(seen) == LOOKED_AT else None
+    file.id.links.iterate(look, order=h5py.h5.ITER_NATIVE, info=True)
+    return any(seen)
 
 
 def _one_answer(answers, where):
