@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ptyprep.errors import SourceError
 
 GAPS = 10       # times as many numbers as files: they are no count
+PADDED = 3      # digits behind a dot, or more, that count with zeros before them
 # 1.5e-03 as programs print it, else whole numbers with a dot, or a p for it, between them
 NUMBER = re.compile(r"((?<![0-9.])[0-9](?:\.[0-9]+)?[eE][-+][0-9]{2,3}(?![0-9.])|[0-9]+(?:[.p][0-9]+)*)")
 SIGNED_AFTER = ("_", "=", "(", ",", " ")       # a - behind one of these separates nothing
@@ -137,14 +138,18 @@ def _read(column, signs, names, where):
     powers = any("e" in text.lower() for text in column)
     if most == 1 and not powers:
         return [Field([int(text) for text in written], True)]
+    if most > 2 and powers:
+        raise SourceError(f"{where}: numbers of several kinds in names such as {names[0]} and {names[-1]}: give a "
+                          f"pattern that only those of one kind match")
     if most > 2:        # a date or a version
-        whole = [[int(part) if part.isdigit() else 0 for part in some] + [-1] * (most - len(some)) for some in parts]
+        whole = [[int(part) for part in some] + [-1] * (most - len(some)) for some in parts]
         return [Field(list(values), True) for values in zip(*whole)]
     if signs is None and not powers:
         pairs = [(int(some[0]), int(some[1]) if some[1:] else -1) for some in parts]
         _refuse_two_orders(dict(zip(column, pairs)), dict(zip(column, names)), where)
         series, numbers = ({pair[at] for pair in pairs} for at in (0, 1))
-        if len(series) == 1 and len({len(text) for text in column}) == 1 and any(n + 1 in numbers for n in numbers):
+        digits = {len(text.partition(".")[2]) for text in column}
+        if len(series) == len(digits) == 1 and min(digits) >= PADDED and any(n + 1 in numbers for n in numbers):
             return [Field([number for _, number in pairs], True)]       # scan_5.0001, scan_5.0002
     return [Field([Decimal(text) for text in written], False)]
 

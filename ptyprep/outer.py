@@ -63,9 +63,9 @@ class OuterScan(FileScan):
             return self.p.outer_axis
         if seen is None:
             raise error(f"{what}: is the first axis that of outer_index, which has {self.source.outer_size} places, "
-                        f"too? Set outer_axis to true or false")
-        self.note(f"{what} fit with and without the axis of outer_index; by how the readings run they "
-                  f"{'have' if seen else 'do not have'} it. Set outer_axis where that is wrong")
+                        f"too? Set outer_axis=True if so, else False (--outer_axis, --no-outer_axis)")
+        self.note(f"{what} fit with and without the axis of outer_index; by the direction in which the readings run, "
+                  f"they {'have' if seen else 'do not have'} it. Set outer_axis if that is wrong")
         return seen
 
 

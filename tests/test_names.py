@@ -58,12 +58,13 @@ def test_decimal_numbers_have_no_gaps():
     notes = []
     assert with_gaps(["s_2.5", "s_0.5", "s_1"], notes) == ["s_0.5", "s_1", "s_2.5"]
     assert "decimal numbers in their names: s_0.5, s_1 … s_2.5" in notes[0]
+    assert with_gaps(["e8.04", "e8.01", "e8.02"], notes) == ["e8.01", "e8.02", "e8.04"]
 
 
 @pytest.mark.parametrize(("names", "words"), [
     (["a_1", "b_1"], "several series, such as a_1 and b_1"), (["a1", "a1_2"], "several series"),
     (["x-1", "x_1"], "several series"), (["a_1", "a_01"], "same number"), (["z-0.0", "z0"], "same number"),
-    (["a_1.5", "a_1.50"], "same number")])
+    (["a_1.5", "a_1.50"], "same number"), (["a1.2.3", "a1e-05"], "several kinds")])
 def test_what_has_no_order_is_named(names, words):
     with pytest.raises(SourceError, match=words):
         in_order(names)
