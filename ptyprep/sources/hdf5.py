@@ -50,7 +50,8 @@ def open_hdf5(path):
         if path.is_dir():
             raise SourceError(f"{path}: a folder; expected an HDF5 file") from err
         if not is_hdf5(path):
-            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)") from err
+            hint = "; MATLAB writes one with save(..., '-v7.3')" if path.suffix == ".mat" else ""
+            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes){hint}") from err
         raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {reason(err)}") from err
 
 

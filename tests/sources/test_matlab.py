@@ -221,3 +221,9 @@ def test_a_run_that_took_them_as_stored_is_not_continued(tmp_path, monkeypatch):
         scan(path, Stops, **pars, resume=True).initialize().prepare(2)
     scan(path, Stops, **pars, overwrite=True).initialize().prepare(2)
     assert np.array_equal(read_ptyd(tmp_path / "o.ptyd")["data"], np.moveaxis(A[:9], 2, 0)[:, :8, :8])
+
+
+def test_frames_of_an_older_version_need_the_newer_one(tmp_path):
+    pytest.importorskip("scipy.io").savemat(tmp_path / "o.mat", {"dp": A})
+    with pytest.raises(SourceError, match=r"o.mat: not an HDF5 file .* bytes\); MATLAB writes one with save"):
+        scan(tmp_path / "o.mat").initialize()
