@@ -6,13 +6,16 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.positions import read_table
-from ptyprep.sources.hdf5 import dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
+from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
+
+IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
 
 
 class Named(NamedTuple):
@@ -33,16 +36,19 @@ class Named(NamedTuple):
         return Named(self.values[:, index], self.units, f"{self.where}, column {index}")
 
 
-def read_array(path, key=None, *, parameter, dims=None):
+def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
     """An array by name.
 
     path : HDF5 file, text or CSV table, SPEC file, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
     key : dataset, variable, column (name or number) of a table, or number of the scan and column of a SPEC file
         ("12/samx"); None where only one thing can be meant
     parameter : what to set where the key is wrong, for messages
-    dims : how many dimensions it may have, a tuple; None: any
+    dims : how many dimensions it may have, a tuple; None: any. Those of `IMAGES` say that its last two are (h, w)
+    like_frames : asked of an array that MATLAB wrote, by its shape in HDF5, whether it goes element by element with
+        frames that MATLAB wrote, like_frames(shape); None: it does not
 
-    Returns `Named`; a MATLAB file of version 7.3 is turned to how MATLAB shows it.
+    Returns `Named`. What MATLAB wrote is as MATLAB shows it; of images (h, w, n) each is, and they are (n, h, w). An
+    array that goes with MATLAB's frames is as HDF5 has it, as these are: frames (h, w, a, b) count a fastest.
     Raises SourceError naming what is there.
     """
     path = Path(path)
@@ -50,11 +56,11 @@ def read_array(path, key=None, *, parameter, dims=None):
         raise SourceError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; "
                           f"{re.sub('key$', 'file', parameter)} should name a file with it")
     if is_hdf5(path):
-        found = _from_hdf5(path, key, parameter, dims)
+        found = _from_hdf5(path, key, parameter, dims, like_frames)
     elif path.suffix == ".npy":
         found = Named(npy(path), None, str(path))
     elif path.suffix == ".mat":
-        found = _from_matlab(path, key, parameter, dims)
+        found = _from_matlab(path, key, parameter, dims, like_frames)
     elif path.suffix.lower() in SUFFIXES:
         found = Named(_image(path), None, str(path))
     elif is_spec(path):
@@ -93,7 +99,7 @@ def only_one(file, dims=None):
     return found[0] if len(found) == 1 else None
 
 
-def _from_hdf5(path, key, parameter, dims):
+def _from_hdf5(path, key, parameter, dims, like_frames):
     with reading(path) as file:
         if key is None:
             key = only_one(file, dims)
@@ -105,18 +111,27 @@ def _from_hdf5(path, key, parameter, dims):
                               f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
-        values = values.T if path.suffix == ".mat" and _by_matlab(path) else values
+        if by_matlab(dataset):
+            values = _as_matlab_shows(values, dims, like_frames)
         return Named(values, unit_of(dataset), f"{path}: {key}")
 
 
-def _by_matlab(path):
-    """Whether an HDF5 file is MATLAB's, which keeps arrays with the first index running fastest."""
-    with open(path, "rb") as file:
-        return file.read(6) == b"MATLAB"
+def _as_matlab_shows(stored, dims, like_frames):
+    """An array of MATLAB's, whose axes HDF5 has in the other order; see `read_array`."""
+    as_stored = like_frames is not None and like_frames(stored.shape)
+    if dims == IMAGES and stored.ndim > 1:
+        return stored.swapaxes(-1, -2)
+    return stored if as_stored else stored.T
 
 
 def matlab(path):
-    """{name: value} of a MATLAB file older than 7.3; a struct is such a dict again. Raises SourceError."""
+    """{name: value} of a MATLAB file, as MATLAB shows it without axes of length 1; a struct is such a dict again.
+
+    Raises SourceError.
+    """
+    if is_hdf5(path):
+        with reading(path, "a MATLAB file of version 7.3") as file:
+            return _struct(file)
     try:
         from scipy.io import loadmat
     except ImportError as err:
@@ -127,7 +142,12 @@ def matlab(path):
         raise SourceError(f"{path}: cannot be read as a MATLAB file ({type(err).__name__}: {err})") from err
 
 
-def _from_matlab(path, key, parameter, dims):
+def _struct(group):
+    return {name: _struct(node) if isinstance(node, h5py.Group) else np.squeeze(np.transpose(read_dataset(node)))
+            for name, node in group.items() if not name.startswith("#")}
+
+
+def _from_matlab(path, key, parameter, dims, like_frames):
     there = {name: np.asarray(value) for name, value in matlab(path).items()
              if isinstance(value, np.ndarray | int | float) and np.asarray(value).dtype.kind in "biuf"}
     fitting = [name for name, value in there.items() if not dims or value.ndim in dims]
@@ -136,7 +156,7 @@ def _from_matlab(path, key, parameter, dims):
     if key not in there:
         raise SourceError(f"{path}: {'which variable is meant?' if key is None else f'no variable {key};'} It has "
                           f"{', '.join(there) or 'no numbers'}. Set {parameter}")
-    return Named(there[key], None, f"{path}: {key}")
+    return Named(_as_matlab_shows(there[key].T, dims, like_frames), None, f"{path}: {key}")
 
 
 def is_spec(path):

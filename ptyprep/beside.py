@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import units
-from ptyprep.arrays import Named, npy, only_one, read_array
+from ptyprep.arrays import IMAGES, Named, npy, only_one, read_array
 from ptyprep.correct import Corrections, average, good_by_value, relative_flux
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import shapes
 from ptyprep.params import Group, Par
 from ptyprep.scan import PtyScan
-from ptyprep.sources.array import NpyFile
+from ptyprep.sources.array import ArrayFrames, NpyFile
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
 
-IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
 LARGEST_KEV = 150           # of photons without a unit; more is probably eV
 SHOWN = 20          # numbers of frames in a note; info has them all
 
@@ -176,8 +175,10 @@ class Beside(PtyScan):
         """
         group, parts = getattr(self.p, name), getattr(self.source, "parts", None)
         if group.file is not None or not parts:
-            return read_array(self._file(group), group.key, parameter=f"{name}.key", dims=dims)
-        found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims) for path, _, _ in parts]
+            path = self._file(group)
+            return read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
+        found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
+                 for path, _, _ in parts]
         if name in ("normalisation", "framefilter"):
             each = [self._for_each(named, count) for named, (_, count, _) in zip(found, parts)]
             return found[0]._replace(values=np.concatenate(each))
@@ -190,7 +191,9 @@ class Beside(PtyScan):
         """An array of the detector's size; (1, h, w) counts as one. `averaged`: of several the average, NaN where no
         frame has a believable count."""
         found = self.named(name, IMAGES)
-        values = self.inner(found.values, lambda shape: len(shape) == 2)
+        values = self.inner(found.values, lambda shape: len(shape) == 2, found.where)
+        if averaged and values.ndim > 3:
+            values = self.inner(values, lambda shape: len(shape) == 3, found.where)
         several = values.ndim > 2 and values.shape[:-2] != (1,) * (values.ndim - 2)
         if averaged and (not several or getattr(self.p, name).average is not False):
             if several:
@@ -205,21 +208,36 @@ class Beside(PtyScan):
         """A source of as many frames as the scan has, where a file has that; None where it has another number."""
         group = getattr(self.p, name)
         path = self._file(group)
-        if path.suffix == ".npy" and self.source is not None and path.is_file():
-            stack = npy(path, mmap_mode="r")
-            return NpyFile(path) if stack.ndim > 2 and np.prod(stack.shape[:-2]) == self.source.shape[0] > 1 else None
         joined = group.file is None and getattr(self.source, "parts", None)
-        if self.source is None or joined or not is_hdf5(path) or path.suffix == ".mat":
+        if self.source is None or joined or not path.is_file():
             return None
-        found = _shape_of(path, group.key)
-        if found is None or len(found) < 3 or found[-2:] != tuple(self.source.shape[-2:]):
+        if is_hdf5(path):
+            shape, values = _shape_of(path, group.key), None
+        elif path.suffix in (".npy", ".mat"):
+            values = npy(path, mmap_mode="r") if path.suffix == ".npy" else self.named(name, IMAGES).values
+            shape = values.shape
+        else:
             return None
-        return self.stack_of(path, group.key, found[:-2])
+        if shape is None or len(shape) < 3 or shape[-2:] != tuple(self.source.shape[-2:]):
+            return None
+        lot = self.lot_of(shape[:-2], f"{path}: {group.key or name}")
+        if lot is None:
+            return None
+        if values is None:
+            stack = Hdf5Stack(path, group.key, *lot)
+            if stack.turned and not getattr(self.source, "turned", False):
+                self._note_matlab(path, shape)
+            return stack
+        if path.suffix == ".npy" and not lot:
+            return NpyFile(path)
+        stack = ArrayFrames(values[lot], str(path))
+        stack.files = [path]
+        return stack
 
-    def stack_of(self, path, key, shape):
-        """The dataset with a dark field, flat field or mask for each frame, of axes `shape` before the image's; None
-        where there are not as many as frames. A recipe whose frames have an axis more answers for it."""
-        return Hdf5Stack(path, key) if np.prod(shape) == self.source.shape[0] > 1 else None
+    def lot_of(self, lead, where):
+        """Of images along axes `lead` those that are one for each frame: () for all of them, None for none. A recipe
+        whose frames are one of several lots (see `inner`) answers with the place of theirs, (place,)."""
+        return () if np.prod(lead) == self.source.shape[0] > 1 else None
 
     def each(self, name):
         """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
@@ -228,7 +246,7 @@ class Beside(PtyScan):
 
     def _for_each(self, found, count):
         values = np.asarray(self.inner(found.values, lambda shape: any(
-            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1))), float)
+            np.prod(shape[:k]) == count for k in range(1, len(shape) + 1)), found.where), float)
         if count is None or values.size == count:
             return values.ravel()
         lead = next((k for k in range(1, values.ndim) if np.prod(values.shape[:k]) == count), None)
@@ -258,13 +276,34 @@ class Beside(PtyScan):
             self._monitor = np.where(outliers & ~(relative > 0), 1.0, relative), outliers
         return self._monitor
 
-    def inner(self, values, fits):
+    def inner(self, values, fits, where):
         """An array as it belongs to these frames. Where they are one of several lots of frames along an outer axis (a
-        tomography angle, an energy), of an array with that axis the same place; see recipe hdf5.
+        tomography angle, an energy), of an array with that axis the same place; see `OuterScan`.
 
         fits : whether an array of that shape belongs to the frames as it is, fits(shape)
+        where : what array it is, for messages
         """
         return values
+
+    def like_frames(self, path):
+        """Whether an array in a file goes with the frames element by element, where MATLAB wrote both; of its shape in
+        HDF5, see `read_array`. It has a number for each frame, or the outer axis in front. Where MATLAB wrote only the
+        array, the user is told."""
+        source = self.source
+        counts = {part: count for part, count, _ in getattr(source, "parts", None) or ()}
+
+        def fits(shape):
+            if not getattr(source, "turned", False):
+                self._note_matlab(path, shape)
+                return False
+            outer = getattr(source, "outer_size", None)
+            return np.prod(shape) == counts.get(path, source.shape[0]) or bool(outer) and shape[:1] == (outer,)
+        return fits
+
+    def _note_matlab(self, path, shape):
+        note = f"{path}: MATLAB wrote it, and its arrays are taken as MATLAB shows them"
+        if len(shape) > 1 and note not in self.notes:
+            self.note(note)
 
     def points(self):
         """How many scan points there are for which a frame and a position may be; None where nobody knows."""
@@ -312,8 +351,8 @@ class Beside(PtyScan):
         path = file or (self.source.path if self.source else None)
         if path is None or key is None:
             raise ParameterError(f"{parameter} is not set, or no file for it")
-        found = read_array(path, key, parameter=parameter)
-        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1), float).ravel()
+        found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
+        values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1, found.where), float).ravel()
         if not 1 <= values.size <= most:
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
                               f"{'one' if most == 1 else 'one or two'}")
@@ -333,7 +372,7 @@ def _shape_of(path, key):
     with reading(path) as file:
         key = only_one(file, IMAGES) if key is None else key
         node = None if key is None else file.get(key, getlink=True)
-        return None if node is None else dataset_in(file, key).shape
+        return None if node is None else shape_of(dataset_in(file, key))
 
 
 def listed(numbers):

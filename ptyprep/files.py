@@ -173,8 +173,10 @@ class FileScan(Beside):
         p, readings, frames = self.p.positions, self.readings(scan.path), scan.frames
         if readings is None:
             return None, scan.grid
-        slow, fast = (self.inner(axis, lambda shape: np.prod(shape) == frames or len(shape) == 1 and frames is not None
-                                 and frames % shape[0] == 0) for axis in readings)
+        if p.trigger_key or p.time_key:     # as many readings as may be
+            slow, fast = (self.inner(np.asarray(axis), _is_list, f"{scan.path}: positions") for axis in readings)
+        else:
+            slow, fast = self.inner_axes(*map(np.asarray, readings), scan)
         clock = self._clock(scan)
         if clock is not None:
             found, raster = clock(pair_positions(slow, fast, None)), None
@@ -187,6 +189,10 @@ class FileScan(Beside):
             found = pair_positions(slow, fast, count_positions(slow, fast, frames))    # compared with frames later
             raster = raster_of(slow, fast, len(found), scan.grid)
         return turn(found, swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, skew=p.skew, angle=p.angle), raster
+
+    def inner_axes(self, slow, fast, scan):
+        """Readings of the two motors as they belong to the frames of one scan; as `inner`, of both together."""
+        return slow, fast
 
     def _clock(self, scan):
         """What makes a position for each frame of readings that have a frame number or a time; None without."""
@@ -347,11 +353,13 @@ class FileScan(Beside):
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
 
     def _column(self, path, key, index):
-        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key")
+        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key",
+                           like_frames=self.like_frames(path) if index is None else None)
         if index is None:
             return found
         try:
-            return found._replace(values=self.inner(found.values, lambda shape: len(shape) == 2)).column(index)
+            return found._replace(values=self.inner(found.values, lambda shape: len(shape) == 2,
+                                                     found.where)).column(index)
         except SourceError as err:
             raise PositionError(str(err)) from None
 
@@ -398,7 +406,12 @@ class FileScan(Beside):
 
     def _list(self, path, key, parameter):
         """Numbers (k,) by name, for as many readings."""
-        return np.asarray(read_array(path, key, parameter=parameter).values, float).ravel()
+        found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
+        return np.asarray(self.inner(found.values, _is_list, found.where), float).ravel()
+
+
+def _is_list(shape):
+    return len(shape) > 0
 
 
 def _bounds(bounds):

@@ -70,6 +70,8 @@ def fingerprint(scan, before=None):
     grown = bool(before) and LIVE in before
     told = {f"parameter {k}": digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
     told |= {"recipe": scan.recipe_name, "save": scan.save_mode, "mask": digest(scan.good)}
+    if getattr(scan.source, "turned", False):       # a run of before took such frames as HDF5 has them
+        told["frames"] = "turned as MATLAB shows them"
     told |= {f"plan {name}": str(value) for name, value in vars(scan.plan).items()}
     if scan.corrections is not None:
         parts = vars(scan.corrections).items()
@@ -98,12 +100,13 @@ def fingerprint(scan, before=None):
 
 
 def _field(part):
-    """A text that differs where a correction does; of frames in files by these files."""
+    """A text that differs where a correction does; of frames in files by these files, and whether they are turned."""
     files = getattr(part, "files", None)
     if files is None:
         return digest(part)
     stats = [(file, Path(file).stat()) for file in files]
-    return ", ".join(f"{file}: {stat.st_size} bytes of {stat.st_mtime_ns} ns" for file, stat in stats)
+    turned = ", turned" if getattr(part, "turned", False) else ""
+    return ", ".join(f"{file}: {stat.st_size} bytes of {stat.st_mtime_ns} ns" for file, stat in stats) + turned
 
 
 def _first_number(text):

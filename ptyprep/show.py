@@ -8,7 +8,7 @@ from ptyprep import faces, h5rw
 from ptyprep.errors import SourceError
 from ptyprep.masks import REASONS
 from ptyprep.sources import PtydFile, layout_of
-from ptyprep.sources.hdf5 import is_hdf5, read_dataset, reading
+from ptyprep.sources.hdf5 import by_matlab, is_hdf5, read_dataset, reading
 
 TREE_LINES, MEMBERS, SMALL = 80, 60, 3      # of a tree, of one group, numbers that are shown as they are
 UNTOLD = {"origins"}                        # a line for each parameter, mostly "default"
@@ -145,7 +145,8 @@ def _content(dataset):
     if h5rw.kind_of(dataset) == "None":
         return "none"
     if dataset.dtype.kind == "V" or dataset.size is None or dataset.size > SMALL:
-        return f"{dataset.dtype} {dataset.shape}"
+        turned = dataset.ndim > 1 and by_matlab(dataset)
+        return f"{dataset.dtype} {dataset.shape}" + (f", in MATLAB {dataset.shape[::-1]}" if turned else "")
     try:
         value = read_dataset(dataset)
     except SourceError:

@@ -131,8 +131,12 @@ def _series(path, first):
     prefix, digits = re.fullmatch(r"(.*?)(\d*)", path.stem).groups()
     if not digits or not path.is_file():
         return [path]
-    there = {int(match[1]): file for file in path.parent.glob(f"*{path.suffix}")
-             if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", file.stem))}
+    there = {}
+    for file in path.parent.iterdir():
+        if file.suffix == path.suffix and (match := re.fullmatch(re.escape(prefix) + "([0-9]+)", file.stem)):
+            if (other := there.setdefault(int(match[1]), file)) is not file:
+                raise SourceError(f"{path.parent}: {min(file, other).name} and {max(file, other).name} have the same "
+                                  f"number")
     lowest, highest = min(there), max(there)
     if first is None and lowest > 1:
         raise SourceError(f"{path}: the lowest number beside it is {lowest}: is that the first line, or were others "

@@ -9,6 +9,7 @@ from ptyprep import FileScan, Par
 from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.frame import orientation_flags
+from ptyprep.names import in_order, matching
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
@@ -135,14 +136,15 @@ class Csaxs(FileScan):
         nexus = p.path / "data" / folder
         places = [p.path / p.frames_path] if p.frames_path else [p.path / p.detector / folder, nexus]
         for place in places:
-            inside = place.is_dir()
-            found = [sorted(place.glob(kind)) for kind in ("*.cbf", "*.h5")] if inside else \
-                [sorted(place.parent.glob(place.name))]
-            found = next(filter(None, found), [])
+            found = [matching(place, kind) for kind in (("*.cbf", "*.h5") if place.is_dir() else "*")]
+            found = [file for file in next(filter(None, found), []) if file.exists() or file.is_symlink()]
             if place == nexus and len(found) > 1:
                 raise SourceError(f"{place}: which of {', '.join(f.name for f in found)} has the frames? Set "
                                   f"frames_path")
             if found:
+                notes = []
+                found = in_order(found, notes)
+                self.note(*(notes if is_hdf5(found[0]) else ()))        # images say it themselves
                 return found
         raise SourceError(f"{' and '.join(map(str, places))}: no .cbf and no .h5 file; set detector, scan_number or "
                           f"frames_path")

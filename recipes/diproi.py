@@ -58,7 +58,9 @@ class Diproi(FileScan):
                            "each frame, or refined_key of positions.file.")
 
     def open(self):
-        files = files_at(self.p.files)
+        notes = []
+        files = files_at(self.p.files, notes)
+        self.note(*notes)
         self._apart = len(files) > 1
         return one_frame_in_each(files, self.p.key) if self._apart else Hdf5Stack(files[0], self.p.key)
 

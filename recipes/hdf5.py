@@ -1,13 +1,12 @@
 """Any HDF5 file: say where frames, positions, mask and corrections are."""
 from pathlib import Path
 
-import numpy as np
-
-from ptyprep import FileScan, Group, Par
+from ptyprep import Group, Par
+from ptyprep.outer import OuterScan
 from ptyprep.sources import Hdf5Stack
 
 
-class Hdf5(FileScan):
+class Hdf5(OuterScan):
     """A scan in HDF5 of any layout. Parameters are named as those of PtyPy's Hdf5Loader.
 
     Frames are (n, h, w) or a raster (rows, columns, h, w), with an axis more in front where `outer_index` is given:
@@ -23,22 +22,8 @@ class Hdf5(FileScan):
         join: tuple[Path, ...] | None = Par(None, doc="More files of the same layout, whose frames follow; and whose "
                                                       "positions do, where positions.file is not given.")
 
-    outer_index: int | None = Par(None, ge=0, doc="Which place along the first axis of frames (outer, n, h, w) or "
-                                                  "(outer, rows, columns, h, w): an angle, an energy.")
-
     def open(self):
         p = self.p.intensities
         if p.join:
             return Hdf5Stack.joined([p.file, *p.join], p.key, self.p.outer_index)
         return Hdf5Stack(p.file, p.key, self.p.outer_index)
-
-    def inner(self, values, fits):
-        outer, size = self.p.outer_index, self.source.outer_size
-        there = outer is not None and values.shape[:1] == (size,) and not fits(values.shape) and fits(values.shape[1:])
-        return values[outer] if there else values
-
-    def stack_of(self, path, key, shape):
-        outer, source = self.p.outer_index, self.source
-        if outer is not None and shape[0] == source.outer_size and np.prod(shape[1:]) == source.shape[0] > 1:
-            return Hdf5Stack(path, key, outer)
-        return super().stack_of(path, key, shape)

@@ -1,6 +1,4 @@
 """ESRF ID16A, near-field ptychography: EDF series, or HDF5 files of the detector."""
-import re
-from fnmatch import fnmatch
 from pathlib import Path
 
 import h5py
@@ -10,6 +8,7 @@ from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections, average
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.names import matching, with_gaps
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
 
@@ -63,10 +62,10 @@ class Id16a(FileScan):
     def open(self):
         place, p = self.p.files, self.p
         self._folder = place if place.is_dir() else place.parent
-        found = _matching(place / "*" if place.is_dir() else place)
+        found = _there(place)
         if place.is_dir():
-            frames = [file for file in found if not any(fnmatch(file.name, Path(other).name)
-                                                        for other in (p.dark_files, p.flat_files))]
+            others = {file for name in (p.dark_files, p.flat_files) for file in matching(place / Path(name).name)}
+            frames = [file for file in found if file not in others]
             found = next(filter(None, ([file for file in frames if file.suffix.lower() == kind]
                                        for kind in (".edf", ".h5"))), [])
         if not found:
@@ -133,12 +132,14 @@ class Id16a(FileScan):
         key = self.p.key or self._inside(files[0], FRAMES, h5py.Dataset, "key")
         if len(files) == 1:
             return Hdf5Stack(files[0], key)
-        numbers = [int(([0] + re.findall(r"\d+", file.stem))[-1]) for file in files]
-        by_number = dict(zip(numbers, files)) if len(set(numbers)) == len(files) else dict(enumerate(files))
-        first = min(by_number)
-        pieces = [Piece(by_number.get(k, files[0]), key, k - first, 1, missing=None if k in by_number else
-                        f"{self._folder}: no file with number {k}") for k in range(first, max(by_number) + 1)]
-        return Hdf5Stack.of_pieces(files[0], pieces, (len(pieces), *Hdf5Stack(files[0], key).shape[1:]))
+        notes, pieces, before, first = [], [], None, Hdf5Stack(files[0], key)
+        for place, file in enumerate(with_gaps(files, notes)):
+            pieces.append(Piece(file or before, key, place, 1, missing=None if file else f"no file between "
+                                f"{before.name} and the next: frame {place} is missing", turned=first.turned))
+            before = file or before
+        stack = Hdf5Stack.of_pieces(files[0], pieces, (len(pieces), *first.shape[1:]))
+        stack.notes += notes
+        return stack
 
     def _inside(self, path, places, kind, parameter):
         """The first of some places that is in an HDF5 file."""
@@ -153,7 +154,7 @@ class Id16a(FileScan):
         """The mean (h, w) of the frames that match a pattern."""
         pattern = self._folder / getattr(self.p, name)
         suffix = self.source.files[0].suffix
-        files = [file for file in _matching(pattern) if file.suffix == suffix]
+        files = [file for file in _there(pattern) if file.suffix == suffix]
         if not files:
             raise SourceError(f"{pattern}: no {suffix} file there; set {name}")
         lots = [self._stack([file]) for file in files]
@@ -184,8 +185,8 @@ class Id16a(FileScan):
                     if isinstance(node, h5py.Dataset)}      # names may end with a blank
 
 
-def _matching(pattern):
-    return sorted(file for file in pattern.parent.glob(pattern.name) if file.is_file())
+def _there(pattern):
+    return [file for file in matching(pattern) if file.is_file()]
 
 
 def _edf_header(path):

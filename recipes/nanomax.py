@@ -11,7 +11,7 @@ from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.sources.formats import PILATUS
-from ptyprep.sources.gathered import Bursts, frames_of, in_order
+from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
 
 MOTORS = (("pseudo/y", "pseudo/x"), ("npoint_buff/y", "npoint_buff/x"), ("samy_buff", "samx_buff"), ("sy", "sx"),
@@ -127,7 +127,7 @@ class Nanomax(FileScan):
             stacked, parts = self._parts(measured, main, number)
             motors = self._motors(measured)
             shapes = [dataset_in(measured, motor).shape for motor in motors]
-        pieces, counts, size = in_order(parts, main)
+        pieces, counts, size = end_to_end(parts, main)
         lines = not stacked and any(len(shape) == 2 and shape[1] > 1 for shape in shapes)
         points = max((int(np.prod(shape)) for shape in shapes), default=0) if stacked else 0 if lines else len(parts)
         burst = sum(counts) // points if points > 1 and shapes and sum(counts) % points == 0 else 1

@@ -9,8 +9,9 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.names import in_order, matching
 from ptyprep.sources.formats import DECTRIS
-from ptyprep.sources.gathered import Bursts, frames_of, in_order
+from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Found, Hdf5Stack, member, read_numbers, reading, text_attribute, unit_of
 
 NUMBER = r"([-+.\deE]+)"
@@ -67,7 +68,7 @@ class P06(FileScan):
         parts = [self._data_file(files.get(i), f"{folder}: no file with _data_{i:06d}")
                  for i in range(min(1, *files), max(files) + 1)]
         self._file_count = len(parts)
-        pieces, counts, size = in_order(parts, p.file)
+        pieces, counts, size = end_to_end(parts, p.file)
         stack = Hdf5Stack.of_pieces(p.file, pieces, (sum(counts), *size))
         stack.format = DECTRIS
         if not p.one_file_per_point:
@@ -145,7 +146,7 @@ class P06(FileScan):
         if not scan.is_dir():
             raise SourceError(f"{scan}: no such folder; expected those of the detector and the encoders in it")
         there = sorted(path.name for path in scan.iterdir() if path.is_dir())
-        found = [name for name in there if fnmatch(name, pattern)]
+        found = [name for name in there if name == pattern] or [name for name in there if fnmatch(name, pattern)]
         if len(found) != 1:
             raise SourceError(f"{scan}: {len(found)} of its folders are {pattern!r}, expected one; {parameter} says "
                               f"which. There are {', '.join(there) or 'none'}")
@@ -153,7 +154,7 @@ class P06(FileScan):
 
     def _of_device(self, folder, name, parameter):
         """One number for each frame, from all files of a device."""
-        if not (files := sorted(folder.glob("*.nxs"))):
+        if not (files := in_order(matching(folder, "*.nxs"))):
             raise SourceError(f"{folder}: no .nxs file in it; expected {self.p.file.stem}_00000.nxs")
         return np.concatenate([np.asarray(read_array(file, f"entry/data/{name}", parameter=parameter).values,
                                           float).ravel() for file in files])

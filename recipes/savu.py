@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import FileScan, Par
+from ptyprep import Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.outer import OuterScan
 from ptyprep.sources import ArrayFrames, NpyFile
 
 HANDED = ("data", "positions", "mask")
 
 
-class Savu(FileScan):
+class Savu(OuterScan):
     """A scan of arrays in memory, from Savu or any other program: `Savu(data=frames, positions=yx, mask=good, ...)`.
 
     frames (n, h, w), or a raster (rows, columns, h, w), keep their kind of number. positions are (n, 2), (y, x) as they
@@ -33,8 +34,6 @@ class Savu(FileScan):
 
     data: Path | None = Par(None, source=True, level=0, doc="Frames as a .npy file, (n, h, w) or (rows, columns, h, w);"
                                                             " in Python an array too.")
-    outer_index: int | None = Par(None, ge=0, doc="Which place along the first axis of frames (outer, n, h, w): an "
-                                                  "angle, an energy.")
 
     def __init__(self, pars=None, /, *, comm=None, **keywords):
         self._handed = {}
@@ -62,11 +61,6 @@ class Savu(FileScan):
             source.notes = [f"data is an array in memory: {array.dtype} of shape {array.shape}"]
         return source
 
-    def inner(self, values, fits):
-        outer, size = self.p.outer_index, self.source.outer_size
-        there = outer is not None and values.shape[:1] == (size,) and not fits(values.shape) and fits(values.shape[1:])
-        return values[outer] if there else values
-
     def readings(self, path):
         p, array, where = self.p.positions, self._handed.get("positions"), "positions"
         if array is not None and p.file is not None:
@@ -76,7 +70,7 @@ class Savu(FileScan):
                 return super().readings(path)
             array, _, where = read_array(p.file, parameter="positions.file")
         n = self.source.shape[0]
-        array = self.inner(array, lambda shape: shape[-1:] == (2,) and np.prod(shape) == 2 * n)
+        array = self.inner(array, lambda shape: shape[-1:] == (2,) and np.prod(shape) == 2 * n, where)
         if array.shape[-1:] != (2,) or array.ndim not in (2, 3) or array.ndim == 3 and array.size != 2 * n:
             raise PositionError(f"{where} of shape {array.shape} for {n} frames; expected (n, 2), (y, x)"
                                 f"{': hand over the transpose' if array.shape[:1] == (2,) else ''}")
@@ -108,7 +102,7 @@ class Savu(FileScan):
         """The mask that was handed over, (h, w) or one for each frame; None without."""
         mask, n = self._handed.get("mask"), self.source.shape[0]
         if mask is not None:
-            mask = self.inner(mask, lambda shape: len(shape) == 2 or np.prod(shape[:-2]) == n)
+            mask = self.inner(mask, lambda shape: len(shape) == 2 or np.prod(shape[:-2]) == n, "mask")
         return mask[0] if mask is not None and mask.ndim == 3 and len(mask) == 1 else mask
 
 

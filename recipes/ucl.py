@@ -6,7 +6,7 @@ from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, SourceError
-from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
+from ptyprep.sources.gathered import hdf5_files, mean_frame, one_frame_in_each
 from ptyprep.units import photon_energy
 
 
@@ -39,7 +39,7 @@ class Ucl(FileScan):
         folder, first = self.p.folder, self.p.first_number
         if not folder.is_dir():
             raise SourceError(f"{folder}: no such folder; expected that of a scan, such as raw/000005")
-        files = files_at(folder, "*.nxs")
+        files = hdf5_files(folder, "*.nxs")
         names = [re.fullmatch(r"(.*?)([0-9]+)", file.stem) for file in files]
         numbers = [int(name[2]) for name in names if name]
         if None in names or len({name[1] for name in names}) > 1 or len(set(numbers)) < len(numbers):

@@ -1,4 +1,6 @@
 """The recipe hdf5: what PtyPy's users have with Hdf5Loader, held against a few lines of NumPy."""
+import itertools
+
 import h5py
 import numpy as np
 import pytest
@@ -352,6 +354,125 @@ def test_set_axes_go_with_an_outer_axis(tmp_path):
     lots = RNG.integers(0, 99, (A, A, B, H, W)).astype("u2")        # as many energies as rows: axes have no outer one
     data, _, position, _ = prepared(scan_of(tmp_path, lots, ROW, COLUMN, outer_index=1))
     assert np.array_equal(data, lots[1].reshape(-1, H, W)) and np.array_equal(position, MESH.reshape(-1, 2))
+
+
+LOTS = list(itertools.product((1, 2, 3), repeat=3))         # energies, rows, columns, with all their equalities
+
+
+def mesh(slow, fast):
+    """[(slow, fast)] of a raster, the fast axis running fastest."""
+    return [(a, b) for a in slow for b in fast]
+
+
+def readings(kind, size, rows, cols, place):
+    """(slow, fast, positions of one place) of one kind of readings, as a program would record them."""
+    slow, fast = np.cumsum(RNG.uniform(1, 2, (size, rows)), 1), np.cumsum(RNG.uniform(1, 2, (size, cols)), 1)
+    slow, fast = slow - slow[:, :1], fast - fast[:, :1]         # the same axes for each energy, but for a small error
+    each = np.array([mesh(a, b) for a, b in zip(slow, fast)])   # (energies, frames, 2)
+    one = {"an axis each": (slow, fast, each), "one axis": (slow[0], fast[0], each[:1]),
+           "own slow axes": (slow, fast[0], np.array([mesh(a, fast[0]) for a in slow])),
+           "own fast axes": (slow[0], fast, np.array([mesh(slow[0], b) for b in fast])),
+           "lists": (each[..., 0], each[..., 1], each), "one list": (each[0, :, 0], each[0, :, 1], each[:1]),
+           "grids": (*each.reshape(size, rows, cols, 2).transpose(3, 0, 1, 2), each),
+           "one grid": (*each[0].reshape(rows, cols, 2).transpose(2, 0, 1), each[:1])}[kind]
+    return *one[:2], one[2][place % len(one[2])]
+
+
+@pytest.mark.parametrize("kind", ["an axis each", "one axis", "own slow axes", "own fast axes", "lists", "one list",
+                                  "grids", "one grid"])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_positions_of_an_outer_axis_whatever_is_equal(tmp_path, kind, as_list):
+    for size, rows, cols in LOTS:
+        place = size - 1
+        slow, fast, expected = readings(kind, size, rows, cols, place)
+        lots = np.ones((size, rows * cols, 2, 2) if as_list else (size, rows, cols, 2, 2), "u1")
+        scan = scan_of(tmp_path, lots, slow * 1e-6, fast * 1e-6, outer_index=place, center=(1, 1)).initialize()
+        assert np.allclose(scan.positions, expected * 1e-6), (size, rows, cols)
+
+
+@pytest.mark.parametrize("outer_axis", [None, True, False])
+def test_readings_that_fit_both_ways_are_asked_for(tmp_path, outer_axis):
+    slow, fast = RNG.normal(size=(2, 3, 3)) * 1e-6              # run along no axis
+    scan = scan_of(tmp_path, np.ones((3, 3, 3, H, W), "u1"), slow, fast, outer_index=1, outer_axis=outer_axis)
+    if outer_axis is None:
+        with pytest.raises(PositionError, match=r"slow positions of shape \(3, 3\) and fast ones of shape \(3, 3\): is "
+                                                r"the first axis that of outer_index, which has 3 places.*outer_axis"):
+            scan.initialize()
+        return
+    expected = mesh(slow[1], fast[1]) if outer_axis else np.column_stack([slow.ravel(), fast.ravel()])
+    assert np.array_equal(scan.initialize().positions, expected)
+
+
+@pytest.mark.parametrize("outer_axis", [None, True])
+def test_what_fits_no_frames_is_asked_for(tmp_path, outer_axis):
+    slow, fast = RNG.normal(size=(2, 3, 7)) * 1e-6
+    scan = scan_of(tmp_path, np.ones((3, 5, H, W), "u1"), slow, fast, outer_index=1, outer_axis=outer_axis,
+                   **{"positions.mismatch": "first"})
+    if outer_axis is None:
+        with pytest.raises(PositionError, match=r"\(3, 7\), for 5 frames: is the first axis.*Set outer_axis"):
+            scan.initialize()
+        return
+    assert np.array_equal(scan.initialize().positions, np.column_stack([slow[1], fast[1]])[:5])
+
+
+@pytest.mark.parametrize("outer_axis", [None, True])
+def test_triggers_with_an_outer_axis(tmp_path, outer_axis):
+    slow, fast = RNG.normal(size=(2, 3, 10)) * 1e-6
+    triggers = np.array([np.repeat(np.roll(np.arange(5), place), 2) for place in range(3)])
+    scan = scan_of(tmp_path, np.ones((3, 5, H, W), "u1"), slow, fast, datasets={"t": triggers}, outer_index=1,
+                   outer_axis=outer_axis, **{"positions.trigger_key": "t"})
+    if outer_axis is None:
+        with pytest.raises((PositionError, SourceError), match="is the first axis that of outer_index"):
+            scan.initialize()
+        return
+    expected = [[values[1][triggers[1] == frame].mean() for values in (slow, fast)] for frame in range(5)]
+    assert np.allclose(scan.initialize().positions, expected)
+
+
+@pytest.mark.parametrize("outer_axis", [None, True, False])
+@pytest.mark.parametrize("what", ["monitor", "mask", "mask.npy", "dark"])
+def test_as_many_places_as_frames(tmp_path, what, outer_axis):
+    n = 4
+    lots, shape = RNG.integers(50, 99, (n, n, H, W)).astype("u2"), (n, n) if what == "monitor" else (n, H, W)
+    values = (RNG.random(shape) > 0.3).astype("u1") if what.startswith("mask") else RNG.uniform(4, 5, shape)
+    keys = {"monitor": "normalisation", "mask": "mask", "mask.npy": "mask", "dark": "darkfield"}
+    pars = {f"{keys[what]}.key": "v"}
+    if what == "mask.npy":
+        np.save(tmp_path / "v.npy", values)
+        pars = {"mask.file": tmp_path / "v.npy"}
+    scan = scan_of(tmp_path, lots, np.arange(n) * 1e-6, np.arange(n) * 1e-6, datasets={"v": values}, outer_index=2,
+                   outer_axis=outer_axis, **pars)
+    if outer_axis is None:
+        with pytest.raises(SourceError, match="is the first axis that of outer_index, which has 4 places, too"):
+            prepared(scan)
+        return
+    data, weight, *_ = prepared(scan)
+    own = values[2] if outer_axis else values       # one for this place; or numbers for each frame, in each place alike
+    if what == "monitor":
+        each = own if outer_axis else own.mean(axis=1)
+        assert np.allclose(data, lots[2] / (each / each.mean())[:, None, None], rtol=1e-6)
+    elif what == "dark":
+        assert np.allclose(data, lots[2] - own, rtol=1e-6)
+    else:
+        assert np.array_equal(weight != 0, np.broadcast_to(own != 0, lots[2].shape))
+
+
+@pytest.mark.parametrize("form", ["npy", "mat", "h5"])
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_darks_with_an_outer_axis_are_those_of_the_place(tmp_path, form, per_frame):
+    lots, count = RNG.integers(50, 99, (3, 5, H, W)).astype("u2"), 5 if per_frame else 2
+    dark = RNG.integers(0, 9, (3, count, H, W)).astype("u2")
+    path = tmp_path / f"d.{form}"
+    if form == "npy":
+        np.save(path, dark)
+    elif form == "mat":
+        pytest.importorskip("scipy.io").savemat(path, {"d": dark.transpose(2, 3, 1, 0)})
+    else:
+        with h5py.File(path, "w") as file:
+            file["d"] = dark
+    scan = scan_of(tmp_path, lots, np.arange(5) * 1e-6, np.arange(5) * 1e-6, outer_index=1,
+                   **{"darkfield.file": path, "darkfield.key": None if form == "npy" else "d"})
+    assert np.allclose(prepared(scan)[0], lots[1] - (dark[1] if per_frame else dark[1].mean(axis=0)), rtol=1e-6)
 
 
 def test_an_outer_axis_must_be_said(tmp_path):

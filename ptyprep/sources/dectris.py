@@ -5,6 +5,7 @@ all made when the master is; those at the end whose file is not there are not wr
 `entry/instrument` (NXmx, SIMPLON API reference, "FileWriter"; DECTRIS NeXus documentation). A virtual
 `entry/data/data` may join the parts.
 """
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import h5py
 from ptyprep.errors import SourceError
 from ptyprep.masks import DETECTOR as MASKED
 from ptyprep.masks import of_nexus
+from ptyprep.names import with_gaps
 from ptyprep.sources.formats import DECTRIS
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, member, pieces_of, reading, scalar, text_in
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, read_saturation, record_size
@@ -50,7 +52,7 @@ class DectrisMaster(Hdf5Stack):
 
     def _find_frames(self, file):
         data = file.get("entry/data")
-        names = _data_names(data)
+        names = with_gaps(_data_names(data), [], self.path)
         if names and DETECTOR not in file:
             raise SourceError(f"{self.path}: a data file: it has frames but no {DETECTOR}; give the master file that "
                               f"links to it")
@@ -59,7 +61,8 @@ class DectrisMaster(Hdf5Stack):
                               f"found {', '.join(file) or 'an empty file'}")
         images, triggers = (scalar(file, f"{SPECIFIC}/{k}") for k in ("nimages", "ntrigger"))
         self.expected = int(images.value * triggers.value) if images and triggers else None
-        found = [self._linked(data, name) for name in names]
+        left_out = f"{self.path}: a number between {names[0]} and {names[-1]} is left out of its links"
+        found = [self._linked(data, name) if name else Piece(self.path, "", 0, 0, missing=left_out) for name in names]
         readable = [i for i, part in enumerate(found) if isinstance(part, _Part)]
         if not readable:
             raise SourceError(f"{self.path}: none of its {len(names)} data files can be read. {found[0].missing}")
@@ -151,7 +154,7 @@ def _data_names(data):
     if not isinstance(data, h5py.Group):
         return []
     whole = member(data, "data")
-    return sorted(k for k in data if k.startswith("data_")) or ["data"] * isinstance(whole, h5py.Dataset)
+    return [k for k in data if re.fullmatch("data_[0-9]+", k)] or ["data"] * isinstance(whole, h5py.Dataset)
 
 
 class _Part:

@@ -1,52 +1,57 @@
 """Frames that lie in many files or datasets, put in order; those that are missing are known, and move no others."""
-import re
 from dataclasses import replace
 
 import numpy as np
 
 from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
+from ptyprep.names import in_order, matching
 from ptyprep.sources.formats import limits_of
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, pieces_of, reading
+from ptyprep.sources.hdf5 import Hdf5Stack, Piece, by_matlab, dataset_in, frames_in, reading, shape_of
+
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
 
-def files_at(path, names="*", suffixes=(".h5", ".hdf5", ".hdf", ".nxs")):
-    """HDF5 files by what their names end with, in the order of the numbers in these: of a folder those whose names
-    match a pattern, else those that the path, as a pattern, matches, else the path itself."""
-    folder, names = (path, names) if path.is_dir() else (path.parent, path.name)
-    if not path.is_dir() and not any(c in path.name for c in "*?["):
-        return [path]
-    found = [file for file in folder.glob(names) if file.suffix.lower() in suffixes and not file.name.startswith(".")]
+def files_at(path, notes=None, names="*"):
+    """The HDF5 files that a path means (see `ptyprep.names.matching`), in the order of the numbers in their names."""
+    return in_order(hdf5_files(path, names), notes)
+
+
+def hdf5_files(path, names="*"):
+    """The same in no order of numbers."""
+    found = matching(path, names)
+    if found == [path]:
+        return found
+    found = [file for file in found if file.suffix.lower() in SUFFIXES]
     if not found:
-        raise SourceError(f"{path}: no HDF5 file {names} there ({', '.join(suffixes)}); expected a folder of them, a "
-                          f"pattern, or one file")
-    return sorted(found, key=lambda file: [int(part) if part.isdigit() else part
-                                           for part in re.split(r"([0-9]+)", file.name)])
+        raise SourceError(f"{path}: no HDF5 file {names if path.is_dir() else path.name} there "
+                          f"({', '.join(SUFFIXES)}); expected a folder of them, a pattern, or one file")
+    return found
 
 
 def one_frame_in_each(files, key):
     """A stack of one frame, (h, w) or (1, h, w), from each file; one that is not there or damaged is missing."""
-    shapes, broken = {}, {}
+    shapes, broken, turned = {}, {}, {}
     for file in files:
         try:
             with reading(file, "a file with a frame") as opened:
                 dataset = dataset_in(opened, key)
                 if dataset.ndim not in (2, 3) or dataset.ndim == 3 and len(dataset) != 1:
                     raise SourceError(f"{file}: {key} has shape {dataset.shape}; expected one frame, (h, w)")
-                shapes[file] = dataset.shape[-2:]
+                shapes[file], turned[file] = shape_of(dataset)[-2:], by_matlab(dataset)
         except SourceError as err:
             broken[file] = str(err)
     shape = next(iter(shapes.values()), (0, 0))
     broken |= {file: f"{file}: {key} is a frame of {other} pixels, those before are of {shape}"
                for file, other in shapes.items() if other != shape}
-    pieces = [Piece(file, key, start=number, count=1, shape=shape, missing=broken.get(file))
+    pieces = [Piece(file, key, number, 1, shape=shape, missing=broken.get(file), turned=turned.get(file, False))
               for number, file in enumerate(files)]
     return Hdf5Stack.of_pieces(next(iter(shapes), files[0]), pieces, (len(files), *shape))
 
 
 def mean_frame(path, key, names="*"):
     """The average (h, w) of the believable counts of the frames in some files, or of those in one."""
-    files = files_at(path, names)
+    files = hdf5_files(path, names)        # whose order does not matter
     return mean_of(one_frame_in_each(files, key) if len(files) > 1 else Hdf5Stack(files[0], key))
 
 
@@ -62,15 +67,15 @@ def frames_of(file, key, must=False):
         if dataset.ndim < 2 or dataset.dtype.kind not in "iuf" or not dataset.size:
             raise SourceError(f"{dataset.file.filename}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; "
                               f"expected frames (n, h, w)")
-        h, w = dataset.shape[-2:]
-        return pieces_of(dataset), (dataset.size // (h * w), h, w)
+        pieces, (*_, h, w) = frames_in(dataset)
+        return pieces, (dataset.size // (h * w), h, w)
     except SourceError as err:
         if must:
             raise
         return str(err), None
 
 
-def in_order(parts, path):
+def end_to_end(parts, path):
     """Datasets of frames one after the other: (pieces, frames in each, size of a frame). A missing one counts as many
     frames as the largest.
 
@@ -102,6 +107,7 @@ class Bursts:
             raise SourceError(f"{source.path}: {n} frames are not bursts of {burst}; {n % burst} are left over")
         self.mask, self.mask_reasons = source.mask, getattr(source, "mask_reasons", None)
         self.mask_problem = getattr(source, "mask_problem", None)
+        self.turned = source.turned
         self.path, self.files, self.notes, self.recorded = source.path, source.files, source.notes, source.recorded
         self.shape, kind = (n // burst, h, w), source.dtype.kind
         self.dtype = source.dtype if first_only or kind not in "iu" else np.dtype(f"{kind}8")

@@ -3,6 +3,9 @@
 One dataset is one piece; a master file with links has a piece for each linked file; a virtual
 dataset has one for each of its sources. So everything is read the same way, a missing file is known
 before it is needed, and neither a virtual dataset nor a chunk that was never written answers with zeros.
+
+MATLAB keeps the first index running fastest: its array (h, w, n) is (n, w, h) in HDF5. Its frames are turned to (h, w)
+while they are read. Of NeXus, CXI, DECTRIS and .ptyd files the format defines the axes, whoever wrote them.
 """
 import os
 import threading
@@ -22,7 +25,9 @@ from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
+MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
+LOOKED_AT = 32              # members of a file's root
 OPEN = 32                   # files that are open at a time
 SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
@@ -47,7 +52,8 @@ def open_hdf5(path):
         if path.is_dir():
             raise SourceError(f"{path}: a folder; expected an HDF5 file") from err
         if not is_hdf5(path):
-            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)") from err
+            hint = "; MATLAB writes one with save(..., '-v7.3')" if path.suffix == ".mat" else ""
+            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes){hint}") from err
         raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {reason(err)}") from err
 
 
@@ -167,6 +173,53 @@ def read_numbers(dataset):
     return np.asarray(values, float)
 
 
+def by_matlab(dataset):
+    """Whether MATLAB (7.3) wrote a dataset, so that its axes are in the other order; of a virtual one, its sources.
+
+    Told by the file's user block, or by the attribute MATLAB_class of the dataset or of a variable of the file: these
+    lie at its root.
+    """
+    if _has_marks(dataset) or not dataset.is_virtual:
+        return _has_marks(dataset)
+    found = set()
+    for source in dataset.virtual_sources():
+        name = dataset.file.filename if source.file_name == "." else \
+            Path(dataset.file.filename).parent / source.file_name
+        with suppress(SourceError), open_hdf5(name) as file:
+            found.add(by_matlab(dataset_in(file, source.dset_name)))
+    return _one_answer(found, f"{dataset.file.filename}: {dataset.name}")
+
+
+def _has_marks(dataset):
+    file = dataset.file
+    if "MATLAB_class" in dataset.attrs:
+        return True
+    if file.userblock_size:
+        with open(file.filename, "rb") as block:
+            if block.read(len(MATLAB)) == MATLAB:
+                return True
+    seen = []
+
+    def look(name, link):       # MATLAB marks all its variables, so that a few tell; there may be thousands
+        seen.append(link.type == h5py.h5l.TYPE_HARD and h5py.h5a.exists(file.id, b"MATLAB_class", obj_name=name))
+        return "enough" if seen[-1] or len(seen) == LOOKED_AT else None
+    file.id.links.iterate(look, order=h5py.h5.ITER_NATIVE, info=True)
+    return any(seen)
+
+
+def _one_answer(answers, where):
+    if len(answers) > 1:
+        raise SourceError(f"{where} joins frames that MATLAB wrote, whose axes are in the other order, with frames "
+                          f"that it did not write; give each file by itself")
+    return True in answers
+
+
+def shape_of(dataset):
+    """The shape of a dataset of images, the last two axes as (h, w) also where MATLAB wrote it."""
+    *lead, h, w = dataset.shape
+    return (*lead, w, h) if by_matlab(dataset) else (*lead, h, w)
+
+
 def _refuse_unsafe_sources(dataset):
     """HDF5 reads a small virtual dataset: with zeros where a source is absent, by its plug-ins where one is packed.
 
@@ -205,6 +258,7 @@ class Piece:
 
     rows, cols : where the piece lies in the frame, for detectors stored module by module
     missing : why it cannot be read, or None
+    turned : whether the file has each frame transposed; row, col and shape are those of the frame as it is read
     """
     path: Path
     key: str
@@ -218,6 +272,7 @@ class Piece:
     shape: tuple = None     # (h, w) of the piece
     depth: int = 1          # frames in a chunk
     missing: str | None = None
+    turned: bool = False
 
     def places(self, indices):
         """Which of the stack's frame numbers lie here, and where: (positions in `indices`, frames of the dataset)."""
@@ -248,6 +303,7 @@ class Hdf5Stack(InBlocks):
     applied : {dataset: what says that it is applied already} of dark and flat fields
     outer_size : length of that axis, None without
     parts : [(file, frames, raster or None)] of those that were joined; None for one file
+    turned : whether MATLAB wrote the frames
     """
     format = PLAIN
     mask = mask_reasons = mask_problem = frame_masks = None
@@ -274,7 +330,8 @@ class Hdf5Stack(InBlocks):
             pieces += [replace(piece, start=start + piece.start) for piece in stack.pieces]
             start += stack.shape[0]
         whole = cls.of_pieces(first.path, pieces, (start, *first.shape[1:]))
-        whole.notes, whole.outer_size = [note for stack in stacks for note in stack.notes], first.outer_size
+        whole.notes = list(dict.fromkeys(note for stack in stacks for note in stack.notes))
+        whole.outer_size = first.outer_size
         whole.parts = [(stack.path, stack.shape[0], stack.grid) for stack in stacks]
         whole.files = list(dict.fromkeys(file for stack in stacks for file in stack.files))
         return whole
@@ -306,10 +363,10 @@ class Hdf5Stack(InBlocks):
             raise SourceError(f"{self.path}: {key} is {dataset.dtype} of shape {dataset.shape}; expected frames as "
                               f"{'(outer, n, h, w) or (outer, rows' if more else '(n, h, w) or (rows'}, cols, h, w)"
                               f"{hint}")
-        inner = dataset.shape[more:]
+        pieces, shape = frames_in(dataset)
+        inner = shape[more:]
         self.grid = inner[:2] if len(inner) == 4 else None
         n, (h, w) = int(np.prod(inner[:-2])), inner[-2:]
-        pieces = pieces_of(dataset)
         if more:
             self.outer_size = dataset.shape[0]
             if not 0 <= outer < self.outer_size:
@@ -328,6 +385,11 @@ class Hdf5Stack(InBlocks):
         self.applied = {}
         pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
+        self.turned = any(piece.turned for piece in pieces)
+        if self.turned:
+            self.notes.append(f"MATLAB wrote the frames: each is turned from {shape[:0:-1]}, as HDF5 has it, to "
+                              f"{shape[1:]}, as MATLAB shows it. An orientation that was set to turn them does so once "
+                              f"too often now, and a centre that was given for them has row and column exchanged")
         self._places = {}           # where the chunks of some datasets lie, and what the file was then
         self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
         self._deep = any(piece.depth > 1 for piece in pieces)
@@ -424,7 +486,9 @@ class Hdf5Stack(InBlocks):
     def road(self):
         """How frames are read, and why: a few words for a plan."""
         piece = next((p for p in self.pieces if not p.missing), None)
-        return "nothing to read" if piece is None else self._opened(piece).road()
+        if piece is None:
+            return "nothing to read"
+        return self._opened(piece).road() + ("; turned as MATLAB shows them" if piece.turned else "")
 
     def is_open_while_read(self):
         """Whether HDF5 has files open while frames are read, so that nobody else may open them in another way; told by
@@ -466,8 +530,10 @@ class _Opened:
         self._dtype, self._kept, self._lock = dtype, kept, threading.Lock()
         self._stored, self._places = {}, {}
 
-    def read(self, piece, *region):
+    def read(self, piece, frames, rows, cols, out, numbers):
         """`Stored.read`; once more where the file was changed since it was opened: a chunk may have come."""
+        region = (frames, cols, rows, out.transpose(0, 2, 1), numbers) if piece.turned else \
+            (frames, rows, cols, out, numbers)
         stored = self(piece)
         try:
             stored.read(*region)
@@ -501,9 +567,10 @@ class _Opened:
         """A piece's dataset, if it still is what it was when the stack was made."""
         try:
             dataset = dataset_in(open_hdf5(piece.path), piece.key)
-            if dataset.shape[-2:] != piece.shape:
+            shape = piece.shape[::-1] if piece.turned else piece.shape
+            if dataset.shape[-2:] != shape:
                 raise SourceError(f"{piece.path}: {piece.key} has frames of {dataset.shape[-2:]} pixels, expected "
-                                  f"{piece.shape}")
+                                  f"{shape}")
             there = dataset.size // (piece.shape[0] * piece.shape[1])
             if there < piece.first + piece.count:
                 raise SourceError(f"{piece.path}: {piece.key} has {there} frames, expected "
@@ -551,11 +618,32 @@ def _version_of(path):
         return None
 
 
+def frames_in(dataset):
+    """(pieces, shape) of a dataset of frames, (h, w) last also where MATLAB wrote it, or the sources of a virtual one.
+
+    Raises what `pieces_of` says.
+    """
+    pieces, (*lead, h, w) = _pieces(dataset), dataset.shape
+    turned = _has_marks(dataset)
+    if dataset.is_virtual and not turned:
+        turned = _one_answer({piece.turned for piece in pieces if not piece.missing},
+                             f"{dataset.file.filename}: {dataset.name}")
+    if not turned:
+        return pieces, dataset.shape
+    return [replace(piece, row=piece.col, col=piece.row, shape=piece.shape[::-1], turned=True)
+            for piece in pieces], (*lead, w, h)
+
+
 def pieces_of(dataset, start=0):
-    """The pieces of a dataset of frames; a virtual one is taken apart into its sources, link by link.
+    """The pieces of a dataset of frames as stored; a virtual one is taken apart into its sources, link by link.
 
     Raises SourceError for a virtual layout that does not keep whole rows of frames together.
     """
+    return [replace(piece, turned=False) for piece in _pieces(dataset, start)]
+
+
+def _pieces(dataset, start=0):
+    """The same; `turned` where a virtual dataset's source has MATLAB's marks, though row, col and shape are not yet."""
     path, key = Path(dataset.file.filename), dataset.name
     if dataset.file.get(key) != dataset:    # reached by a soft link to an external one: the name is of the first file
         key = h5py.h5r.get_name(dataset.ref, dataset.file.id).decode()
@@ -606,7 +694,7 @@ def _checked(piece, selection, whose):
     try:
         with open_hdf5(piece.path) as file:
             source = dataset_in(file, piece.key)
-            shape, nested, depth = source.shape, source.is_virtual, depth_of(source)
+            shape, nested, depth, turned = source.shape, source.is_virtual, depth_of(source), _has_marks(source)
     except SourceError as err:
         return replace(piece, missing=str(err))
     axes = _regular(selection, shape)
@@ -624,7 +712,7 @@ def _checked(piece, selection, whose):
     if (row, col) != (0, 0) or shape[1:] != piece.shape or first + piece.count > shape[0]:
         return replace(piece, missing=f"{piece.path}: {piece.key} has shape {shape}, which does not hold the "
                                       f"{piece.count} frames of {piece.shape} pixels from frame {first} on")
-    return replace(piece, first=first, depth=depth)
+    return replace(piece, first=first, depth=depth, turned=turned)
 
 
 def _covered(pieces, shape):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep.errors import SourceError
+from ptyprep.names import matching, with_gaps
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PILATUS, PLAIN, largest_count
 from ptyprep.sources.hdf5 import Found
@@ -14,7 +15,6 @@ from ptyprep.sources.recorded import read_quantity, record_size
 from ptyprep.units import photon_energy
 
 SUFFIXES = (".cbf", ".edf", ".tif", ".tiff", ".img", ".mccd", ".spe")
-GAPS = 10                       # times as many numbers as files: they are no count
 
 
 class ImageFiles(InBlocks):
@@ -31,7 +31,7 @@ class ImageFiles(InBlocks):
         if not files:
             raise SourceError("no image files; expected some")
         self.recorded, self.notes = {}, []
-        self._files = _numbered(files, self.notes)
+        self._files = with_gaps(files, self.notes)
         self.path = files[0].parent if len(files) > 1 else files[0]
         first = next(file for file in self._files if file is not None)
         odd = next((file for file in files if file.suffix.lower() not in SUFFIXES), None)
@@ -54,14 +54,14 @@ class ImageFiles(InBlocks):
 
     @classmethod
     def matching(cls, pattern):
-        """The images of a folder, or those whose path matches a pattern with * or ?.
+        """The images of a folder, a file, or those whose names match a pattern; see `ptyprep.names.matching`.
 
         Raises SourceError where there is none.
         """
-        pattern = Path(pattern)
+        pattern, files = Path(pattern), matching(pattern)
         if pattern.is_dir():
             kinds = {}
-            for file in sorted(pattern.iterdir()):
+            for file in files:
                 if file.suffix.lower() in SUFFIXES:
                     kinds.setdefault(file.suffix.lower(), []).append(file)
             if len(kinds) > 1:
@@ -69,8 +69,6 @@ class ImageFiles(InBlocks):
                                   f"{', '.join(f'{len(files)} {kind}' for kind, files in kinds.items())}: give a "
                                   f"pattern, such as '{pattern}/*{next(iter(kinds))}'")
             files = next(iter(kinds.values()), [])
-        else:
-            files = sorted(pattern.parent.glob(pattern.name)) if any(c in pattern.name for c in "*?[") else [pattern]
         if not files:
             raise SourceError(f"{pattern}: no image there; expected a folder, one file, or a pattern such as "
                               f"'scan_*.cbf'")
@@ -182,33 +180,3 @@ def _data(file, image, index=None):
     except Exception as err:        # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
         raise SourceError(f"{file}: image {index or 0} cannot be read ({type(err).__name__}: {err})") from err
 
-
-def _numbered(files, notes):
-    """The files in the order of their numbers, None where a number is left out; what to tell is added to notes.
-
-    >>> [f and f.name for f in _numbered([Path("s2_10.cbf"), Path("s2_8.cbf")], [])]
-    ['s2_8.cbf', None, 's2_10.cbf']
-    """
-    if len(files) == 1:
-        return files
-    parts = {file: re.split(r"(\d+)", file.stem) for file in files}
-    texts = {tuple(words[::2]) for words in parts.values()}
-    if len(texts) > 1:
-        some = [next(file.name for file, words in parts.items() if tuple(words[::2]) == text) for text in sorted(texts)]
-        raise SourceError(f"{files[0].parent}: images of several series, such as {some[0]} and {some[1]}: give a "
-                          f"pattern that only those of one match")
-    numbers = {file: tuple(map(int, words[1::2])) for file, words in parts.items()}
-    files = sorted(files, key=numbers.get)
-    same = next((pair for pair in zip(files, files[1:]) if numbers[pair[0]] == numbers[pair[1]]), None)
-    if same:
-        raise SourceError(f"{same[0].parent}: {same[0].name} and {same[1].name} have the same number")
-    differ = [place for place, values in enumerate(zip(*numbers.values())) if len(set(values)) > 1]
-    first, last = (numbers[file][differ[0]] for file in (files[0], files[-1]))
-    if len(differ) > 1 or last - first > GAPS * len(files):
-        notes.append(f"the names {files[0].name} to {files[-1].name} do not count frames one by one: a file that is "
-                     f"missing between them would not be noticed")
-        return files
-    if first not in (0, 1):
-        notes.append(f"the images are numbered {first} to {last}")
-    by_number = {numbers[file][differ[0]]: file for file in files}
-    return [by_number.get(number) for number in range(first, last + 1)]

@@ -126,6 +126,13 @@ def test_frames_of_another_size_and_a_truncated_line(tmp_path):
         prepared(pars)
 
 
+def test_one_line_in_two_files_is_refused(tmp_path):
+    pars = write(tmp_path, [5, 5, 5, 5])
+    (tmp_path / "fly007_data_0003.h5").write_bytes(b"")
+    with pytest.raises(SourceError, match="fly007_data_0003.h5 and fly007_data_003.h5 have the same number"):
+        Aps2Id(pars).initialize()
+
+
 def test_files_that_are_no_lines(tmp_path):
     pars = write(tmp_path, [2, 2, 2, 2])
     (tmp_path / "fly007_data_20250101.h5").write_bytes(b"")

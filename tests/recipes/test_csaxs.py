@@ -1,6 +1,7 @@
 """Recipe csaxs: bursts, turns, masks, and positions that belong to another scan."""
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -125,6 +126,22 @@ def test_a_mask_that_does_not_fit(tmp_path):
         savemat(tmp_path / "m.mat", content)
         with pytest.raises(SourceError, match=words):
             prepared(pars, valid_mask=tmp_path / "m.mat")
+
+
+@pytest.mark.parametrize("indices", [False, True])
+def test_a_mask_of_matlab_73_is_that_of_an_older_version(tmp_path, indices):
+    from scipy.io import savemat
+    pars, _ = csaxs.orchestra_cbf(tmp_path, TINY)
+    good = np.random.default_rng(2).random((16, 20)) > 0.2
+    content = {"mask": good.astype(float)}
+    if indices:
+        content = {"valid_mask": {"indices": np.flatnonzero(good.T)[:, None] + 1.0, "framesize": [[16.0, 20.0]]}}
+    savemat(tmp_path / "5.mat", content)
+    with h5py.File(tmp_path / "73.mat", "w") as file:
+        for name, values in (content.get("valid_mask") or content).items():
+            file[f"valid_mask/{name}" if indices else name] = np.transpose(values)
+    weights = [prepared(pars, valid_mask=tmp_path / name)[0].good for name in ("5.mat", "73.mat")]
+    assert (weights[0] == good[::-1, ::-1]).all() and np.array_equal(*weights)       # a Pilatus is shown turned by 180
 
 
 def test_what_is_not_there_is_said_with_the_places(tmp_path):

@@ -89,7 +89,7 @@ def test_a_file_that_is_missing_moves_no_other(tmp_path, write):
     if write is id16a.edf_series:
         pars = {**pars, "files": str(tmp_path / "sample*")}
     sorted(tmp_path.glob("sample*"))[5].unlink()
-    with pytest.raises(SourceError, match="(frame 5 is missing|no file with number 5)"):
+    with pytest.raises(SourceError, match="frame 5 is missing"):
         prepared(pars)
     _, batch = prepared(pars, bad_frames="drop", **{"positions.mismatch": "drop"})
     kept = [i for i in range(12) if i != 5]

@@ -65,6 +65,17 @@ def test_an_angle_has_its_own_positions_and_mask(tiny):
     assert np.argwhere(~weight).tolist() == [[0, 7, 8]]
 
 
+@pytest.mark.parametrize("cols", [2, 3, 4])
+def test_axes_of_each_energy_whatever_is_equal(tmp_path, tiny, cols):
+    slow, fast = (np.arange(3)[:, None] + np.arange(size) * 10.0 for size in (3, cols))
+    with h5py.File(tmp_path / "p.h5", "w") as file:
+        file["slow"], file["fast"] = slow, fast
+    _, _, at = prepared(data=np.ones((3, 3 * cols, 16, 20), "u2"), outer_index=1, **tiny.geometry, **{
+        "positions.file": tmp_path / "p.h5", "positions.slow_key": "slow", "positions.fast_key": "fast",
+        "positions.unit": "um"})
+    assert np.allclose(at, [(y * 1e-6, x * 1e-6) for y in slow[1] for x in fast[1]])
+
+
 @pytest.mark.parametrize(("wrong", "error", "says"), [
     ({"positions": np.zeros((2, 6))}, PositionError, r"shape \(2, 6\) for 6 frames.*transpose"),
     ({"positions": np.zeros((5, 2))}, PositionError, "6 frames but 5 positions"),

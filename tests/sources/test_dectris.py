@@ -161,6 +161,29 @@ def test_a_chunk_that_was_never_written_is_no_frame_of_zeros(tmp_path):
         source.read([10, 11])
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+def test_links_go_by_their_numbers_and_one_that_is_left_out_moves_none(tmp_path, numbered):
+    frames = counts((12, 20, 30))
+    path = master(tmp_path, frames, frames_per_file=1)
+    with h5py.File(path, "a") as file:
+        links = file["entry/data"]
+        for number in range(1, 13):         # data_1, data_10, data_11, data_12, data_2 by the alphabet
+            links.move(f"data_{number:06d}", f"data_{number}")
+            with h5py.File(tmp_path / f"s_data_{number:06d}.h5", "a") as part:
+                del part["entry/data/data"].attrs["image_nr_low"]
+                if numbered:
+                    part["entry/data/data"].attrs["image_nr_low"] = number
+        links["data_sum"] = frames.sum(axis=0)
+    source = DectrisMaster(path)
+    assert np.array_equal(source.read(range(12)), frames) and not source.missing
+    with h5py.File(path, "a") as file:
+        del file["entry/data/data_5"]
+    source = DectrisMaster(path)
+    assert np.array_equal(source.read([0, 3, 5, 11]), frames[[0, 3, 5, 11]])
+    [(missing, reason)] = source.missing
+    assert missing == range(4, 5) and "a number between data_1 and data_12 is left out of its links" in reason
+
+
 def test_image_numbers_that_do_not_follow_are_refused(tmp_path):
     path = master(tmp_path, counts())
     with h5py.File(tmp_path / "s_data_000002.h5", "r+") as file:

@@ -84,7 +84,7 @@ def test_patterns_without_images(tmp_path, name, words):
 def test_two_series_in_one_folder_are_not_mixed(tmp_path):
     write(tmp_path, name="scan_{:04d}")
     write(tmp_path, name="white_{:04d}", numbers=range(3))
-    with pytest.raises(SourceError, match="images of several series, such as scan_0000.cbf and white_0000.cbf"):
+    with pytest.raises(SourceError, match="files of several series, such as scan_0000.cbf and white_0000.cbf"):
         ImageFiles.matching(tmp_path)
     assert ImageFiles.matching(tmp_path / "white_*.cbf").shape[0] == 3
 
@@ -99,6 +99,22 @@ def test_the_same_number_twice_is_refused_and_times_are_no_count(tmp_path):
     assert source.shape[0] == 3 and "would not be noticed" in source.notes[0]
     assert "numbered 3 to 5" in ImageFiles.matching(write(tmp_path / "times", numbers=[3, 4, 5], name="b_{}") / "b_*"
                                                      ).notes[0]
+
+
+@pytest.mark.parametrize("form", ["z_{:g}", "z{:+.2f}"])
+def test_decimal_numbers_are_in_their_own_order_and_the_user_reads_which(tmp_path, form):
+    values = [-1.5, -0.25, 0.5, 1.25, 1.5]
+    source = ImageFiles.matching(write(tmp_path, numbers=values, name=form))
+    assert np.array_equal(source.read(range(5)), FRAMES) and not source.missing
+    assert source.files == [tmp_path / f"{form.format(value)}.cbf" for value in values]
+    assert f"{source.files[0].name}, {source.files[1].name} … {source.files[4].name}" in source.notes[0]
+
+
+@pytest.mark.parametrize("name", ["s[1]", "s*", "?"])
+def test_a_file_is_the_one_of_that_name(tmp_path, name):
+    write(tmp_path, numbers=[0], name=name)
+    write(tmp_path, numbers=[1, 2], name="s{}")
+    assert ImageFiles.matching(tmp_path / f"{name}.cbf").files == [tmp_path / f"{name}.cbf"]
 
 
 def test_every_image_of_a_dark_file_counts(tmp_path):
