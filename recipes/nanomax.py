@@ -10,6 +10,7 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.positions import Points
 from ptyprep.sources.gathered import Bursts, frames_of, in_order
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
 
@@ -92,7 +93,7 @@ class Nanomax(FileScan):
         y, x = (np.concatenate(moved) * np.cos(np.deg2rad([p.y_motor_angle, p.x_motor_angle])) * p.motor_multiplier).T
         width, = set(widths) if len(set(widths)) == 1 else [None]
         raster = width and all(len(part) % width == 0 for part in moved)
-        return (y.reshape(-1, width), x.reshape(-1, width)) if raster else (y, x)
+        return (y.reshape(-1, width), x.reshape(-1, width)) if raster else Points(y, x)
 
     def named(self, name, dims=None):
         group = self.p.normalisation

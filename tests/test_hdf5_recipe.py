@@ -399,7 +399,7 @@ def test_frames_without_a_trigger(tmp_path, policy):
     trigger = np.append(there, [there[3], 40])          # one twice, one of a frame that is not there
     scan = scan_of(tmp_path, slow=SLOW.ravel()[np.append(there, [there[3], 1])],
                    fast=FAST.ravel()[np.append(there, [there[3], 1])], datasets={"trigger": trigger},
-                   **{"positions.trigger_key": "trigger", "positions.mismatch": policy})
+                   **{"positions.trigger_key": "trigger", "positions.mismatch": policy, "positions.trigger_start": 0})
     if policy == "raise":
         with pytest.raises(PositionError, match="none for triggers 40. Set positions.trigger_start"):
             scan.initialize()
