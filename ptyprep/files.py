@@ -411,12 +411,17 @@ class FileScan(Beside):
         keys = {"positions.slow_key": p.slow_key, "positions.fast_key": p.fast_key}
         if all(key is not None for key in keys.values()):
             return [table.find(key, parameter) for parameter, key in keys.items()]
+        given, missing = (next((parameter for parameter, key in keys.items() if (key is None) is absent), None)
+                          for absent in (False, True))
+        if given:
+            raise PositionError(f"{path}: {given} is given: set {missing} too, to one of its columns "
+                                f"{', '.join(table.keys())}")
         if table.doubt:
             raise PositionError(f"{table.doubt}. Set positions.slow_key and positions.fast_key to the numbers of the "
                                 f"columns, counted from 0, and positions.unit")
         names = [table.names.get(i, "") for i in there]
         places = axes_in(names) if names != [""] * 2 or there != [0, 1] else (0, 1)
-        if places is None or any(key is not None for key in keys.values()):
+        if places is None:
             raise PositionError(f"{path}: which of its columns {', '.join(table.keys())} are y and x? Set "
                                 f"positions.slow_key and positions.fast_key")
         if tuple(names[place].lower() for place in places) not in AXES:

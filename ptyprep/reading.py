@@ -207,11 +207,11 @@ def _table(path, number):
     if doubt := table.doubt or table.unit_doubt:
         raise ParameterError(f"{doubt}. Write a table of numbers only, or one whose first line names each column")
     if len(table.columns) < table.width or axes not in (None, (0, 1)) or axes and table.width > 2:
-        raise ParameterError(f"{path}: its columns of numbers are {', '.join(table.keys())}; expected numbers only, "
+        raise ParameterError(f"its columns of numbers are {', '.join(table.keys())}; expected numbers only, "
                              f"and y before x where they are positions")
     factors = [number(f"1 {table.units[i]}", False) if i in table.units else 1 for i in table.columns]
     if any(isinstance(factor, str) for factor in factors):
-        raise ParameterError(f"{path}: its columns are in {', '.join(table.units.values())}; expected numbers without "
+        raise ParameterError(f"its columns are in {', '.join(table.units.values())}; expected numbers without "
                              f"a unit")
     return np.squeeze(np.column_stack([table.columns[i] * factor for i, factor in zip(table.columns, factors)]))
 

@@ -52,7 +52,8 @@ class Nanomax(FileScan):
     class normalisation(Group):
         """A monitor of the beam: frames are divided by its readings relative to their mean over all scans."""
         key: str | None = Par(None, doc="Dataset or column in the file; without a file, a dataset in "
-                                        "entry/measurement of every scan, such as alba2/1, ni/counter1, Ni6602_buff.")
+                                        "entry/measurement of every scan, as alba2/1, ni/counter1, Ni6602_buff. Of "
+                                        "several samples at each point the average is taken.")
 
     def open(self):
         numbers = self.p.scans if isinstance(self.p.scans, tuple) else (self.p.scans,)

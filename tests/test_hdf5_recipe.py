@@ -663,6 +663,48 @@ def test_triggers_that_fit_from_another_number_on_are_asked_about(tmp_path):
                 **{"positions.trigger_key": "n", "positions.mismatch": "first"}).initialize()
 
 
+NO_START = "is the first frame's trigger {}. Set positions.trigger_start"
+
+
+@pytest.mark.parametrize("policy", ["raise", "drop", "interpolate"])
+@pytest.mark.parametrize("numbers, question", [
+    (range(N), None),                                       # all of them
+    (range(N - 3), None),                                   # the last three were lost
+    ([-1, *range(N)], None),                                # one reading before the first exposure
+    ([0, 0, *range(1, N)], None),
+    (range(1, N + 1), NO_START.format("0 or 1")),
+    (range(1, N), NO_START.format("0 or 1")),               # from 1, and the last was lost; or from 0, and the first
+    ([1, 2, 4, 5], NO_START.format("0 or 1")),
+    ([-1, *range(1, N)], NO_START.format("0 or 1")),
+    (range(2, N + 1), NO_START.format("0, 1 or 2")),
+    (range(5, N), NO_START.format("0, 1 or 5")),
+    (range(N + 1), NO_START.format("0 or 1")),              # one more than frames
+    ([-3, -2], "no reading has a trigger from 0 on. Set positions.trigger_start"),
+], ids=lambda value: None if value is None or isinstance(value, str) else f"{min(value)}..{max(value)} {len(value)}")
+def test_the_first_trigger_is_known_or_asked(tmp_path, numbers, question, policy):
+    numbers = np.array([*numbers])
+    y = numbers * 1e-6
+    pars = {"positions.trigger_key": "n", "positions.mismatch": policy}
+    scan = scan_of(tmp_path, slow=y, fast=-y, datasets={"n": numbers}, **pars)
+    if question:
+        with pytest.raises(PositionError, match=question):
+            scan.initialize()
+        scan = scan_of(tmp_path, slow=y, fast=-y, datasets={"n": numbers}, **pars, **{"positions.trigger_start": 1})
+        shift, expected = 1, np.intersect1d(numbers - 1, np.arange(N))
+    else:
+        shift, expected = 0, np.intersect1d(numbers, np.arange(N))
+    if policy == "drop" and len(expected):
+        assert np.allclose(holds(scan, expected)[:, 0], (expected + shift) * 1e-6)
+
+
+def test_times_of_two_clocks_are_refused(tmp_path):
+    t = np.arange(float(N))
+    with pytest.raises(PositionError, match=r"no frame was taken between two readings.*frames \(ft\) are 0 to 19, "
+                                            r"those of the readings \(t\) 1700000000 to 1700000019"):
+        scan_of(tmp_path, slow=t * 1e-6, fast=t * 0, datasets={"t": t + 1.7e9, "ft": t}, **{
+            "positions.time_key": "t", "positions.frame_time_key": "ft", "positions.mismatch": "drop"}).initialize()
+
+
 @pytest.mark.parametrize(("header", "unit"), [("samx (um),samy (um)", 1e-6), ("x_mm,y_mm", 1e-3),
                                               ("X[nm],Y[nm]", 1e-9)])
 def test_columns_are_taken_by_their_names_and_units(tmp_path, header, unit):

@@ -260,7 +260,7 @@ def test_the_array_of_a_parameter_has_the_order_and_unit_of_its_table(tmp_path):
     assert np.allclose(array("y [um];x [mm]\n1,5;2"), [1.5e-6, 2e-3])
     assert array("1\n2\n", "") == array("1 2", "") == [1, 2]
     for text, words in (("x y\n" + ROWS, "columns of numbers are x, y; expected.*y before x"),
-                        ("# x y\n" + ROWS, "y before x"), ("y x i0\n1 2 3", "y before x"), 
+                        ("# x y\n" + ROWS, "y before x"), ("y x i0\n1 2 3", "y before x"),
                         ("name 1\nname 2", "numbers only"),
                         ("# y x i0\n" + ROWS, "line 1: 'y x i0'"), ("# in mm\n" + ROWS, "line 1: 'in mm'"),
                         ("y[deg] x[deg]\n1 2", "must be a length")):
