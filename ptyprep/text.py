@@ -174,8 +174,8 @@ def axes_in(names):
 def _lines(text):
     """The lines that are not empty; those behind a mark are comments, and have lost their mark and their remark."""
     raw = [(number, line.strip("\ufeff \xa0")) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
-    raw = [(number, line) for number, line in raw if line.strip() and not re.fullmatch("sep=.", line)]     # Excel's
-    semicolons = any(";" in line[1:] for _, line in raw if not MARKS.match(line) and _has_number(line))
+    raw = [(number, line) for number, line in raw if line.strip() and not (line[:4] == "sep=" and len(line) == 5)]     # Excel's
+    semicolons = any(";" in line[1:] and not MARKS.match(line) and _has_number(line) for _, line in raw)
     marks = [MARKS.match(line.lstrip()) or not semicolons and re.match(";+", line.lstrip()) for _, line in raw]
     used = {mark[0][0] for mark in marks if mark} & {"%", "!"}      # else they may be part of a word
     remark = re.compile(r"(?<=[\s\d;,])(?:#|//)" + "".join(rf"|(?<=\s){mark}" for mark in sorted(used)))
@@ -184,8 +184,9 @@ def _lines(text):
         if mark:
             lines.append(_Line(number, line.lstrip()[mark.end():].strip(), True))
         else:
-            behind = remark.search(re.sub(r'"[^"]*"', lambda found: "_" * len(found[0]), line))
-            lines.append(_Line(number, line[:behind and behind.start()].rstrip(" \xa0"), False))
+            behind = any(mark in line for mark in ("#", "//", *used)) and remark.search(
+                re.sub(r'"[^"]*"', lambda found: "_" * len(found[0]), line))
+            lines.append(_Line(number, line[:behind.start() if behind else None].rstrip(" \xa0"), False))
     return [line for line in lines if line.text.strip()]
 
 
@@ -195,32 +196,31 @@ def _has_number(line):
 
 def _separator(rows):
     """What stands between the cells of rows: one of ; , tab and blank."""
-    bare = [re.sub(r'"[^"]*"', "0", row.text) for row in rows]
+    bare = [re.sub(r'"[^"]*"', "0", row.text) if '"' in row.text else row.text for row in rows]
     if any(";" in line for line in bare):
         return ";"
+    with_tabs = [line for line in bare if "\t" in line]
     if any("," in line for line in bare):
-        return "\t" if any(re.search(r"[^,\s] *\t *[^,\s]", line) for line in bare) else ","
-    if any(re.search(r"\t *\t", line) for line in bare):
-        return "\t"
-    words = any(not NUMBER.fullmatch(cell) for line in bare for cell in line.split())
-    return "\t" if words and any("\t" in line for line in bare) else " "
+        return "\t" if any(re.search(r"[^,\s] *\t *[^,\s]", line) for line in with_tabs) else ","
+    words = with_tabs and any(not NUMBER.fullmatch(cell) for line in bare for cell in line.split())
+    return "\t" if words or any(re.search(r"\t *\t", line) for line in with_tabs) else " "
 
 
-def _split(text, separator):
-    """The cells of one line."""
+def _split(texts, separator):
+    """The cells of each line."""
     if separator == " ":
-        text = text.replace("\t", " ").replace("\xa0", " ").strip()
-    return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True), [])]
+        texts = [text.replace("\t", " ").replace("\xa0", " ").strip() for text in texts]
+    return [[cell.strip() for cell in row] for row in csv.reader(texts, delimiter=separator, skipinitialspace=True)]
 
 
 def _cells(lines, separator, where):
     """(rows of as many cells, how many of those are not empty in all rows at the end)."""
-    rows = []
-    for line in lines:
-        if line.text.count('"') % 2:
-            raise PositionError(f"{where}, {line}: a quotation mark without its partner")
-        rows.append(_split(line.text, separator))
-        odd = next((cell for cell in rows[-1] if len(parts := cell.split()) > 1 and all(map(_numeric, parts))), None)
+    single = next((line for line in lines if line.text.count('"') % 2), None)
+    if single:
+        raise PositionError(f"{where}, {single}: a quotation mark without its partner")
+    rows = _split([line.text for line in lines], separator)
+    for line, row in zip(lines, rows):
+        odd = next((cell for cell in row if " " in cell and all(map(_numeric, cell.split()))), None)
         if odd:
             raise PositionError(f"{where}, {line}: is {odd!r} one number, or several? Expected cells apart by blanks, "
                                 f"or by one of comma, semicolon and tab; with decimal commas by one of the last two")
@@ -245,21 +245,22 @@ def _numbers(lines, rows, where):
     _refuse_unsure(lines, rows, where)
     columns = {}
     for i, cells in enumerate(zip(*rows)):
-        numeric = [bool(_numeric(cell)) for cell in cells]
-        if not any(numeric) and not all(map(ODD_NUMBER.fullmatch, cells)):
+        odd = next((at for at, cell in enumerate(cells) if cell and not _numeric(cell)), None)
+        if odd is not None and not any(map(_numeric, cells)) and not all(map(ODD_NUMBER.fullmatch, cells)):
             continue
-        odd = next((at for at, cell in enumerate(cells) if cell and not numeric[at]), None)
         if odd is not None:
             raise PositionError(f"{where}, line {lines[odd].number}: column {i} holds {cells[odd]!r} among numbers: "
                                 f"{lines[odd].text.strip()!r}")
-        plain = re.sub("[dD]", "e", "\n".join(cell or "nan" for cell in cells).replace(",", "."))
-        columns[i] = np.array(plain.split("\n"), float)
+        if any(cells):
+            plain = re.sub("[dD]", "e", "\n".join(cell or "nan" for cell in cells).replace(",", "."))
+            columns[i] = np.array(plain.split("\n"), float)
     return columns
 
 
 def _refuse_unsure(lines, rows, where):
     """Raise PositionError where commas may be decimal ones or not."""
-    commas = [(line, cell) for line, row in zip(lines, rows) for cell in row if DECIMAL_COMMA.fullmatch(cell)]
+    commas = [(line, cell) for line, row in zip(lines, rows) if "," in line.text
+              for cell in row if "," in cell and DECIMAL_COMMA.fullmatch(cell)]
     if commas:
         point = next((cell for row in rows for cell in row if "." in cell and NUMBER.fullmatch(cell)), None)
         if point:
@@ -314,9 +315,10 @@ def _header(before, behind, separator, least, width, where):
     if odd:
         return {}, {}, *[f"{where}, {odd} names the columns in the midst of them"] * 2
     units, unit_doubt = _units(named, best and best[0], of_units, where)
-    if not units and not unit_doubt:
-        line = next((line for line, _, unit in said if unit), None) or next((line for line, named in naming if any(
-            unit and metres(unit) for _, unit in named)), None)
+    if not unit_doubt and len(units) < least:
+        said_units = [line for line, _ in of_units]
+        line = next((line for line in before if not (best and line is best[0]) and line not in said_units
+                     and _says(line.text)[1]), None)
         unit_doubt = f"{where}, {line} may say what the columns are in" if line else ""
     return {i: name for i, (name, _) in enumerate(named) if name}, units, "", unit_doubt
 
@@ -371,12 +373,12 @@ def _names(text, separator):
     """The names in a line, in the only way in which it can be split."""
     text = LABEL.sub("", text, count=1) if LABEL.match(text) else text
     if separator != " " and separator in text:
-        return _split(text, separator)
+        return _split([text], separator)[0]
     for other in (";", ",", "\t"):
         if other in text:
-            return _split(text, other)
+            return _split([text], other)[0]
     text = re.sub(r"\s*/\s*", "/", re.sub(r"(?<=[^\s\])}])\s+(?=[\[({])", "", text)) if '"' not in text else text
-    return re.split(r"\s{2,}", text.strip()) if re.search(r"\S\s{2,}\S", text) else _split(text, " ")
+    return re.split(r"\s{2,}", text.strip()) if re.search(r"\S\s{2,}\S", text) else (_split([text], " ") or [[]])[0]
 
 
 def _says(text):

@@ -167,13 +167,20 @@ def test_two_columns_that_nothing_names_are_y_and_x(tmp_path, header):
 
 @pytest.mark.parametrize("header", [
     "# positions are in mm\n# y x", "y x\n# mm", "# y, x in mm", "y x[mm]", "y_set_mm_1 x_set_mm_1", "y x\n# y[mm]",
-    "# y um set,x um set",
+    "# y um set,x um set", "# units: mm\n# y x", "# units (mm)\ny,x",
 ])
 def test_a_unit_that_may_be_the_positions_is_a_question(tmp_path, header):
     path = written(tmp_path, header + "\n1,2\n3,4\n")
     with pytest.raises(PositionError, match=r"t.txt, line \d: '.*positions.unit"):
         readings(path)
     assert np.allclose(readings(path, unit="mm"), [[1e-3, 3e-3], [2e-3, 4e-3]])
+
+
+def test_a_unit_of_another_column_is_not_that_of_the_positions(tmp_path):
+    path = written(tmp_path, "# positions are in mm\nt[s] y x\n0 1 2\n")
+    with pytest.raises(PositionError, match="line 1: 'positions are in mm' may say what the columns are in"):
+        readings(path)
+    assert read_table(path).units == {0: "s"}
 
 
 def test_names_that_occur_twice_are_a_question(tmp_path):
