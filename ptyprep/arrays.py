@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.positions import read_table
 from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
+from ptyprep.text import Table, read_table
 
 IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
 
@@ -22,10 +22,12 @@ class Named(NamedTuple):
     """An array as a file has it.
 
     values : real numbers, any shape; units : what the file says they are in, or None; where : file and name, to say
+    columns : what the columns of `values` (n, columns) are called, of a table or .npy array of which none was chosen
     """
     values: np.ndarray
     units: str | None
     where: str
+    columns: tuple = ()
 
     def column(self, index):
         """One column of an array (n, columns); itself for None. Raises SourceError where there is no such column."""
@@ -40,8 +42,8 @@ def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
     """An array by name.
 
     path : HDF5 file, text or CSV table, SPEC file, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
-    key : dataset, variable, column (name or number) of a table, or number of the scan and column of a SPEC file
-        ("12/samx"); None where only one thing can be meant
+    key : dataset, variable, column (name or number) of a table, column (number) of a .npy array, or number of the scan
+        and column of a SPEC file ("12/samx"); None where only one thing can be meant
     parameter : what to set where the key is wrong, for messages
     dims : how many dimensions it may have, a tuple; None: any. Those of `IMAGES` say that its last two are (h, w)
     like_frames : asked of an array that MATLAB wrote, by its shape in HDF5, whether it goes element by element with
@@ -58,7 +60,7 @@ def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
     if is_hdf5(path):
         found = _from_hdf5(path, key, parameter, dims, like_frames)
     elif path.suffix == ".npy":
-        found = Named(npy(path), None, str(path))
+        found = _from_npy(path, key, parameter)
     elif path.suffix == ".mat":
         found = _from_matlab(path, key, parameter, dims, like_frames)
     elif path.suffix.lower() in SUFFIXES:
@@ -76,13 +78,13 @@ def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
 
 
 def columns_of(path):
-    """({name: column}, {name: unit}) of a text table, or of a .npy array (n, columns), whose columns are numbers."""
+    """The `Table` in a text file, or of a .npy array (n, columns), whose columns are numbers."""
     if Path(path).suffix != ".npy":
         return read_table(path)
     array = npy(Path(path))
     if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "iuf":
         raise PositionError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers (n, 2), (y, x)")
-    return {str(i): column for i, column in enumerate(array.T.astype(float))}, {}
+    return Table(str(path), dict(enumerate(array.T.astype(float))), array.shape[1], {}, {})
 
 
 def numbers_in(file, dims=None):
@@ -175,15 +177,25 @@ def _from_spec(path, key, parameter):
 
 
 def _from_table(path, key, parameter):
-    columns, units = read_table(path)
-    if key is None and len(columns) == 1:
-        key = next(iter(columns))
-    if key is None:
-        return Named(np.column_stack(list(columns.values())), None, str(path))
+    table = read_table(path)
+    if key is None and len(table.columns) > 1:
+        return Named(np.column_stack(list(table.columns.values())), None, str(path), tuple(table.keys()))
+    try:
+        column = next(iter(table.columns)) if key is None else table.find(key, parameter)
+    except PositionError as err:
+        raise SourceError(str(err)) from None
+    return Named(table.columns[column], table.units.get(column), f"{path}: {table.names.get(column, column)}")
+
+
+def _from_npy(path, key, parameter):
+    array = npy(path)
+    columns = tuple(map(str, range(array.shape[1]))) if array.ndim == 2 and array.shape[1] > 1 else ()
+    if key is None or array.ndim != 2:
+        return Named(array, None, str(path), columns)
     if key not in columns:
-        raise SourceError(f"{path}: no column {key!r}; its columns of numbers are {', '.join(columns)}. Set "
-                          f"{parameter}")
-    return Named(columns[key], units.get(key), f"{path}: {key}")
+        raise SourceError(f"{path} of shape {array.shape} has no column {key!r}. Set {parameter} to the number of one, "
+                          f"counted from 0")
+    return Named(array[:, int(key)], None, f"{path}, column {key}")
 
 
 def _image(path):

@@ -54,9 +54,12 @@ class Beside(PtyScan):
 
     class normalisation(Group):
         """A monitor of the beam: frames are divided by its readings relative to their mean."""
-        file: Path | None = Par(None, doc="HDF5 file, table or .npy array with a reading for each frame; where there "
-                                          "are several for each, they are averaged.")
+        file: Path | None = Par(None, doc="HDF5 file, table or .npy array with a reading for each frame. Of a dataset "
+                                          "(rows, columns, …) with several for each point of a raster the average is "
+                                          "taken.")
         key: str | None = Par(None, doc="Its dataset or column.")
+        index: int | None = Par(None, ge=0, level=2, doc="Which of the readings of a frame, in a dataset that holds "
+                                                         "several for each.")
         sigma: float = Par(3.0, unit="", gt=0, doc="A reading that is further from the mean than so many standard "
                                                    "deviations is an outlier, as is one that is not above 0.")
         outliers: str = Par("normalise", choices=("normalise", "mask", "drop", "raise"),
@@ -180,8 +183,8 @@ class Beside(PtyScan):
         found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
                  for path, _, _ in parts]
         if name in ("normalisation", "framefilter"):
-            each = [self._for_each(named, count) for named, (_, count, _) in zip(found, parts)]
-            return found[0]._replace(values=np.concatenate(each))
+            each = [self._for_each(name, named, count) for named, (_, count, _) in zip(found, parts)]
+            return found[0]._replace(values=np.concatenate(each), columns=())
         if not all(np.array_equal(named.values, found[0].values, equal_nan=True) for named in found):
             raise SourceError(f"{found[0].where} is another one in the files that are joined: set {name}.file to the "
                               f"one that holds for all")
@@ -240,21 +243,34 @@ class Beside(PtyScan):
         return () if np.prod(lead) == self.source.shape[0] > 1 else None
 
     def each(self, name):
-        """One number for each frame: an array of as many, or with more axes behind, over which it is averaged."""
+        """One number for each frame (n,): an array of as many, or one of several for each, of which the group's `index`
+        says which. Of a monitor of a raster the average of several is taken, as PtyPy does."""
         count = self.points() if self.source is None else self.source.shape[0]
-        return self._for_each(self.named(name), count)
+        return self._for_each(name, self.named(name), count)
 
-    def _for_each(self, found, count):
+    def _for_each(self, name, found, count):
         values = np.asarray(self.inner(found.values, lambda shape: any(
             np.prod(shape[:k]) == count for k in range(1, len(shape) + 1)), found.where), float)
-        if count is None or values.size == count:
+        index, named = getattr(self.p, name).index, any(not column.isdigit() for column in found.columns)
+        if index is None and values.size == count and not named or count is None and values.ndim == 1:
             return values.ravel()
-        lead = next((k for k in range(1, values.ndim) if np.prod(values.shape[:k]) == count), None)
+        lead = next((k for k in range(1, values.ndim + 1) if np.prod(values.shape[:k]) == count), None)
         if lead is None:
             raise SourceError(f"{found.where} has shape {values.shape}; expected a number for each of the {count} "
                               f"frames")
-        self.note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
-        return values.reshape(count, -1).mean(axis=1)
+        several = values.reshape(count, -1)
+        if index is not None:
+            if index >= several.shape[1]:
+                raise SourceError(f"{found.where} of shape {values.shape} has no number {index} for each frame. Set "
+                                  f"{name}.index lower")
+            return several[:, index]
+        if name == "normalisation" and lead > 1:
+            self.note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
+            return several.mean(axis=1)
+        hint = f"Set {name}.key to one of its columns {', '.join(found.columns)}" if found.columns else \
+            f"Set {name}.index to 0 … {several.shape[1] - 1}"
+        raise SourceError(f"{found.where} has {several.shape[1]} numbers for each frame: which of them is meant? "
+                          f"{hint}")
 
     def flux(self):
         """(flux relative to its mean, outliers) of the monitor, each for every frame; None without."""

@@ -9,8 +9,7 @@ from ptyprep.beside import Beside, listed
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.params import Array, Group, Par
 from ptyprep.positions import (
-    AXES,
-    axis_of,
+    Points,
     by_clock,
     by_trigger,
     count_positions,
@@ -21,6 +20,7 @@ from ptyprep.positions import (
     unit_in_metres,
 )
 from ptyprep.sources.hdf5 import is_hdf5
+from ptyprep.text import AXES, axes_in
 
 GUESSED = 0.01      # metres; positions without a unit that spread further are not taken as metres
 
@@ -55,6 +55,10 @@ class FileScan(Beside):
         fast_multiplier: float | None = Par(None, doc="What makes metres of the fast axis; instead of a unit.")
         fast_index: int | None = Par(None, ge=0, level=2,
                                      doc="Column of the fast axis in a dataset that holds several.")
+        axes: bool | None = Par(None, level=2,
+                                doc="Whether the readings are the axes of a raster, one for each row and one for each "
+                                    "column, instead of one for each frame. None: those of a table or of one dataset "
+                                    "are not, and two datasets are where their sizes say so.")
         unit: str | None = Par(None, doc="Unit of the readings. None: as the file says, else metres.")
         swap: bool = Par(False, doc="Exchange slow and fast; done first.")
         flip_y: bool = Par(False, doc="Change the sign of y: for sample motion, or a motor that runs the other way.")
@@ -95,6 +99,8 @@ class FileScan(Beside):
         """Which frames are wanted."""
         file: Path | None = Par(None, level=2, doc="HDF5 file, table or .npy array with a number for each frame.")
         key: str | None = Par(None, level=2, doc="Its dataset or column. Above 0 is wanted.")
+        index: int | None = Par(None, ge=0, level=2, doc="Which of the numbers of a frame, in a dataset that holds "
+                                                         "several for each.")
 
     class frameorder(Group):
         """In what order frames are wanted."""
@@ -177,17 +183,27 @@ class FileScan(Beside):
             slow, fast = (self.inner(np.asarray(axis), _is_list, f"{scan.path}: positions") for axis in readings)
         else:
             slow, fast = self.inner_axes(*map(np.asarray, readings), scan)
-        clock = self._clock(scan)
+        clock, axes = self._clock(scan), False if p.axes is None and isinstance(readings, Points) else p.axes
         if clock is not None:
             found, raster = clock(pair_positions(slow, fast, None)), None
         else:
+            if axes:            # of columns of unlike lengths the shorter one ends in empty cells
+                slow, fast = (axis[:np.flatnonzero(np.isfinite(axis))[-1:].sum() + 1] if np.ndim(axis) == 1 else axis
+                              for axis in (slow, fast))
             sizes = tuple(np.size(axis) for axis in (slow, fast))
             if scan.grid and scan.grid == sizes[::-1] != sizes:
                 raise PositionError(f"{scan.path}: frames are a raster of {scan.grid[0]} x {scan.grid[1]}, but the "
                                     f"slow axis has {sizes[0]} readings and the fast one {sizes[1]}: exchange "
                                     f"positions.slow_key and positions.fast_key")
-            found = pair_positions(slow, fast, count_positions(slow, fast, frames))    # compared with frames later
+            if axes is False and len(set(sizes)) > 1:
+                raise PositionError(f"{scan.path}: {sizes[0]} readings of the slow axis and {sizes[1]} of the fast "
+                                    f"one; expected as many of both. If they are the axes of a raster, set "
+                                    f"positions.axes")
+            found = pair_positions(slow, fast, count_positions(slow, fast, frames, axes))   # compared with frames later
             raster = raster_of(slow, fast, len(found), scan.grid)
+            if p.axes is None and frames is not None and len(found) < frames == sizes[0] * sizes[1]:
+                self.note(f"{scan.path}: {len(found)} positions for {frames} frames: if they are the axes of a raster, "
+                          f"set positions.axes")
         return turn(found, swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, skew=p.skew, angle=p.angle), raster
 
     def inner_axes(self, slow, fast, scan):
@@ -222,7 +238,18 @@ class FileScan(Beside):
         if len(frame_times) != scan.frames:
             raise PositionError(f"{scan.raw[0]}: {p.frame_time_key} has {len(frame_times)} times, there are "
                                 f"{scan.frames} frames")
-        return lambda readings: by_clock(times, readings, frame_times)
+        return lambda readings: self._timed(times, readings, frame_times, scan)
+
+    def _timed(self, times, readings, frame_times, scan):
+        """One position for each frame of a scan, by the times of readings and frames."""
+        found, p = by_clock(times, readings, frame_times), self.p.positions
+        if not np.isfinite(found).any():
+            spans = [f"{np.nanmin(some):.10g} to {np.nanmax(some):.10g}" if np.isfinite(some).any() else "unknown"
+                     for some in (frame_times, times)]
+            raise PositionError(f"{scan.path}: no frame was taken between two readings of the positions: the times of "
+                                f"the frames ({p.frame_time_key}) are {spans[0]}, those of the readings "
+                                f"({p.time_key}) {spans[1]}. Expected times of one clock, in one unit")
+        return found
 
     def _triggered(self, numbers, readings, scan):
         """One position for each frame of a scan; what does not match is reported."""
@@ -230,6 +257,7 @@ class FileScan(Beside):
         if early:
             self.note(f"position readings of triggers before {start} that are left out: {early}")
         found, count = by_trigger(numbers, readings, scan.frames, self.p.positions.trigger_reduce)
+        self._ask_first_trigger(numbers[numbers >= 0], scan)
         extra = np.unique(numbers[numbers >= scan.frames]).astype(np.int64)
         usual = int(np.median(count[count > 0])) if (count > 0).any() else 0
         odd = np.flatnonzero((count != usual) & (count > 0)) + scan.start
@@ -240,16 +268,31 @@ class FileScan(Beside):
         if len(odd):
             self.note(f"frames with another number of position readings than {usual}: {listed(odd)}")
         if len(extra):
-            first, last = int(numbers[numbers >= 0].min()), int(numbers.max())
-            what = f"triggers {first + start} to {last + start} have positions, and there are {scan.frames} frames"
-            if first and last - first < scan.frames and not self.p.given("positions.trigger_start"):
-                raise PositionError(f"{self.where}{what}: is the first frame's trigger {start} or {first + start}? Set "
-                                    f"positions.trigger_start")
+            what = (f"triggers {int(numbers[numbers >= 0].min()) + start} to {int(numbers.max()) + start} have "
+                    f"positions, and there are {scan.frames} frames")
             if self.p.positions.mismatch == "raise":
                 raise PositionError(f"{self.where}{what}: none for triggers {listed(extra + start)}. Set "
                                     f"positions.trigger_start, or positions.mismatch to drop or interpolate to go on")
             self.note(f"{what}: triggers without a frame {listed(extra + start)}")
         return found
+
+    def _ask_first_trigger(self, numbers, scan):
+        """Stop where nothing proves which trigger was the first frame's: the lowest one was lost if counting began
+        there, or there is one more than frames, as of a counter that begins before the first exposure.
+
+        numbers : (k,), counted from positions.trigger_start
+        """
+        start = self.p.positions.trigger_start
+        if not numbers.size:
+            raise PositionError(f"{self.where}no reading has a trigger from {start} on. Set positions.trigger_start to "
+                                f"the number of the first frame's")
+        first, last = int(numbers.min()), int(numbers.max())
+        if self.p.given("positions.trigger_start") or not first and (last != scan.frames or not (numbers == 1).any()):
+            return
+        *some, other = (str(number + start) for number in sorted({0, 1, first}))
+        raise PositionError(f"{self.where}triggers {first + start} to {last + start} have positions, and there are "
+                            f"{scan.frames} frames: is the first frame's trigger {', '.join(some)} or {other}? Set "
+                            f"positions.trigger_start")
 
     def _as_many(self, found, scan):
         """As many positions as a scan has frames, NaN for those without one, where a policy allows that. Each scan that
@@ -327,8 +370,9 @@ class FileScan(Beside):
 
     def readings(self, path):
         """Where the illumination was on the object, as motors have it: (slow, fast) [m], each with a reading for every
-        frame or for every row and column of a raster; signs, axes and angles are set right afterwards. A recipe that
-        knows its motors answers this, best where the parameters (this one) say nothing.
+        frame or for every row and column of a raster; signs, axes and angles are set right afterwards. `Points` are
+        never the axes of a raster. A recipe that knows its motors answers this, best where the parameters (this one)
+        say nothing.
 
         path : what `positions_file` answers, else the file of the frames; None without any. Returns None where nobody
             says.
@@ -345,12 +389,18 @@ class FileScan(Beside):
                 raise PositionError(f"{path}: which dataset holds the positions? Set positions.slow_key and "
                                     f"positions.fast_key")
             found = [self._column(path, key, index) for key, index, _ in axes]
-            named = [(np.asarray(values, float), units, where) for values, units, where in found]
+            named = [(np.asarray(one.values, float), one.units, one.where) for one in found]
+            apart = is_hdf5(path) and p.slow_key.strip("/") != p.fast_key.strip("/")
         else:
-            columns, units = columns_of(path)
-            named = [(columns[key], units.get(key), f"{path}: {key}") for key in self._keys_in(columns, path)]
-        return [values * self.metres(multiplier, units, where)
+            table, apart = columns_of(path), False
+            places = self._columns_in(table)
+            named = [(table.columns[i], table.units.get(i), f"{path}: {table.names.get(i, i)}") for i in places]
+            if table.unit_doubt and not p.unit and any(
+                    units is None and multiplier is None for (_, units, _), (_, _, multiplier) in zip(named, axes)):
+                raise PositionError(f"{table.unit_doubt}. Set positions.unit")
+        made = [values * self.metres(multiplier, units, where)
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
+        return made if apart else Points(*made)
 
     def _column(self, path, key, index):
         found = read_array(path, key, parameter="positions.slow_key and positions.fast_key",
@@ -363,27 +413,29 @@ class FileScan(Beside):
         except SourceError as err:
             raise PositionError(str(err)) from None
 
-    def _keys_in(self, columns, path):
-        p, there = self.p.positions, ", ".join(columns)
-        keys = [p.slow_key, p.fast_key]
-        if keys == [None, None]:
-            lower = {name.lower(): name for name in columns}
-            keys = next(([lower[a], lower[b]] for a, b in AXES if {a, b} <= lower.keys()), None)
-            letters = {letter: [name for name in columns if axis_of(name) == letter] for letter in "yx"}
-            if keys is None and [len(found) for found in letters.values()] == [1, 1]:
-                keys = [letters["y"][0], letters["x"][0]]
-                self.note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
-            if keys is None and list(columns) == ["0", "1"]:
-                keys = list(columns)
-                self.note(f"{path}: column {keys[0]} is taken as y and {keys[1]} as x")
-            if keys is None:
-                raise PositionError(f"{path}: which of its columns {there} are y and x? Set positions.slow_key and "
-                                    f"positions.fast_key")
-        for key in keys:
-            if key not in columns:
-                raise PositionError(f"{path}: no column {key!r}; its columns of numbers are {there}. Set "
-                                    f"positions.slow_key and positions.fast_key")
-        return keys
+    def _columns_in(self, table):
+        """The numbers of the columns of the slow and the fast axis in a table."""
+        p, there, path = self.p.positions, list(table.columns), table.where
+        keys = {"positions.slow_key": p.slow_key, "positions.fast_key": p.fast_key}
+        if all(key is not None for key in keys.values()):
+            return [table.find(key, parameter) for parameter, key in keys.items()]
+        given, missing = (next((parameter for parameter, key in keys.items() if (key is None) is absent), None)
+                          for absent in (False, True))
+        if given:
+            raise PositionError(f"{path}: {given} is given: set {missing} too, to one of its columns "
+                                f"{', '.join(table.keys())}")
+        if table.doubt:
+            raise PositionError(f"{table.doubt}. Set positions.slow_key and positions.fast_key to the numbers of the "
+                                f"columns, counted from 0, and positions.unit")
+        names = [table.names.get(i, "") for i in there]
+        places = axes_in(names) if names != [""] * 2 or there != [0, 1] else (0, 1)
+        if places is None:
+            raise PositionError(f"{path}: which of its columns {', '.join(table.keys())} are y and x? Set "
+                                f"positions.slow_key and positions.fast_key")
+        if tuple(names[place].lower() for place in places) not in AXES:
+            slow, fast = (table.keys()[place] for place in places)
+            self.note(f"{path}: column {slow} is taken as y and {fast} as x")
+        return [there[place] for place in places]
 
     def metres(self, multiplier, recorded, where):
         """The factor that makes metres: the multiplier, else the unit given, else the one in the file."""

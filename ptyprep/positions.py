@@ -1,13 +1,16 @@
 """Scan positions: from motor readings to one (y, x) in metres for each frame."""
-import re
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ptyprep.errors import PositionError
 from ptyprep.units import factor
 
-AXES = (("y", "x"), ("slow", "fast"))       # names of columns that say which axis they are
+
+class Points(NamedTuple):
+    """Readings of two motors that belong together one by one, as in the rows of a table: never the axes of a raster."""
+    slow: np.ndarray
+    fast: np.ndarray
 
 
 def pair_positions(slow, fast, frames):
@@ -37,35 +40,27 @@ def pair_positions(slow, fast, frames):
         f"shape {fast.shape}: expected one reading per frame, or rows x columns = {frames}")
 
 
-def count_positions(slow, fast, frames):
+def count_positions(slow, fast, frames, axes=None):
     """How many positions the readings of two motors give, whatever the number of frames.
+
+    axes : whether the readings are those of the rows and of the columns of a raster; None: as follows
 
     One for each reading where both motors have as many as there are frames. Rows x columns for a raster, also for one
     that was cut short: more frames than readings, which run one way, as axes do. Else one for each reading, a list that
     is too short or too long; for unlike numbers of readings `frames`, which `pair_positions` refuses.
 
-    >>> count_positions(range(10), range(10), frames=60), count_positions([0, 0, 1], [5, 6, 5], frames=4)
+    >>> count_positions(range(10), range(10), frames=60), count_positions([0, 0, 1], [5, 6, 5], frames=9)
     (100, 3)
     """
     slow, fast = (np.atleast_1d(np.asarray(a, float).squeeze()) for a in (slow, fast))
-    alike = slow.size == fast.size
+    alike, raster = slow.size == fast.size, slow.size * fast.size if slow.ndim == fast.ndim == 1 else 0
     readings = slow.size if alike else frames
-    raster = slow.size * fast.size if slow.ndim == fast.ndim == 1 else 0
+    if axes is not None:
+        return raster if axes and raster else readings
     if frames is None or frames <= max(slow.size, fast.size) or not raster or frames > raster and not alike:
         return readings
     one_way = all((steps > 0).all() or (steps < 0).all() for steps in (np.diff(slow), np.diff(fast)))
-    return raster if one_way or frames == raster else readings
-
-
-def axis_of(name):
-    """Whether the name of a motor or column says that it is "y" or "x"; else None.
-
-    >>> [axis_of(name) for name in ("sample_y", "samx", "stage_x_set", "x_mm", "theta", "xy")]
-    ['y', 'x', 'x', 'x', None, None]
-    """
-    words = re.split(r"[\W_\d]+", name.lower())
-    found = {word[-1] for word in words if word and word[-1] in "xy" and word != "xy"}
-    return found.pop() if len(found) == 1 else None
+    return raster if one_way or not alike and frames == raster else readings
 
 
 def unit_in_metres(unit):
@@ -79,90 +74,6 @@ def unit_in_metres(unit):
         raise PositionError(f"positions in {unit!r}: not a unit of length; expected one of m, cm, mm, um, micron, nm, "
                             f"angstrom, pm")
     return metres
-
-
-def read_table(path):
-    """The columns of a text table, split at white space or commas.
-
-    A first line of words names the columns, perhaps each with its unit: `name, y [um], x [um]`; lines that
-    begin with # are comments. One before the numbers may name the columns too, if it has as many words and no number:
-    the last one that names y and x, else that has units, else the last one.
-
-    Returns ({name: column}, {name: unit}); columns without a name are "0", "1" …; a column that holds a
-    word is left out.
-    Raises PositionError naming the line that does not fit.
-
-    >>> import io; columns, units = read_table(io.StringIO("y[mm],x[mm]\\n1,2\\n3,4\\n"))
-    >>> columns["x"], units["x"]
-    (array([2., 4.]), 'mm')
-    """
-    try:
-        lines = path.read().splitlines() if hasattr(path, "read") else Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as err:
-        raise PositionError(f"{path}: cannot be read as a text table ({err})") from err
-    rows, headers = [], []      # headers: (whether it is no comment, its words)
-    for number, line in enumerate(lines, 1):
-        comment = line.lstrip().startswith("#")
-        cells = _cells(line.lstrip().lstrip("#"))
-        if not cells:
-            continue
-        words = not rows and not any(map(_number, cells))
-        if comment or words and not any(plain for plain, _ in headers):
-            headers += [(not comment, cells)] * words
-            continue
-        if rows and len(cells) != len(rows[0]):
-            raise PositionError(f"{path}, line {number}: {len(cells)} columns, but {len(rows[0])} in the lines before: "
-                                f"{line.strip()!r}")
-        rows.append(cells)
-    if not rows:
-        raise PositionError(f"{path}: no numbers in it; expected a table with a line for each frame")
-    columns, units = {}, {}
-    for i, title in enumerate(_header(headers, len(rows[0]))):
-        name, unit = _name_and_unit(title)
-        cells = [row[i] for row in rows]
-        if not all(map(_number, cells)):
-            odd = next(c for c in cells if not _number(c))
-            if any(map(_number, cells)):
-                raise PositionError(f"{path}: column {name.strip()!r} holds {odd!r} among numbers")
-            continue
-        columns[name.strip()] = np.array(cells, float)
-        if unit:
-            units[name.strip()] = unit
-    return columns, units
-
-
-def _name_and_unit(title):
-    """A column's name, and its unit or None: "y [um]", "y(um)" or "y_um"."""
-    if match := re.fullmatch(r"(.*?)\s*[\[(]([^\])]*)[\])]?\s*", title):
-        return match[1], match[2].strip() or None
-    name, _, unit = title.rpartition("_")
-    return (title, unit) if name and unit in ("mm", "um", "nm", "micron", "microns", "pm") else (title, None)
-
-
-def _header(headers, width):
-    """The words that most likely name `width` columns."""
-    def likely(number):
-        plain, cells = headers[number]
-        named = [_name_and_unit(cell) for cell in cells]
-        names = {name.strip().lower() for name, _ in named}
-        return any(set(axes) <= names for axes in AXES), any(unit for _, unit in named), plain, number
-    fitting = [number for number, (_, cells) in enumerate(headers) if len(cells) == width]
-    return headers[max(fitting, key=likely)][1] if fitting else [str(i) for i in range(width)]
-
-
-def _cells(line):
-    """`y [um], x [um]` and `y[um]  x[um]` both are two cells."""
-    if "," in line or ";" in line:
-        return [c.strip() for c in line.replace(";", ",").split(",") if c.strip()]
-    return line.replace(" [", "[").replace(" (", "(").split()
-
-
-def _number(cell):
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def raster_of(slow, fast, frames, grid=None):

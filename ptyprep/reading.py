@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from ptyprep import units
-from ptyprep.errors import ParameterError
+from ptyprep.errors import ParameterError, PositionError
+from ptyprep.text import axes_in, read_table
 
 
 def _array(value):
@@ -168,7 +169,7 @@ def _meaning(value, type, choices, number):
         if types.NoneType in kinds and value.strip() in ("none", "None"):
             return None
     if only_path and isinstance(value, str | PurePath):
-        return _file(value, kinds)
+        return _file(value, kinds, number)
     if isinstance(value, str):
         return _text(value, kinds, choices, number)
     if isinstance(value, list | tuple):
@@ -178,7 +179,7 @@ def _meaning(value, type, choices, number):
     return _widened(value, kinds)
 
 
-def _file(value, kinds):
+def _file(value, kinds, number):
     """A path, or the array that is there."""
     if not str(value):
         raise ValueError("an empty path")
@@ -191,9 +192,28 @@ def _file(value, kinds):
         except ValueError:
             pass
     try:
-        return np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+        return np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path, number)
     except (OSError, ValueError) as err:
         raise ParameterError(f"cannot be read from {str(path)!r}: {getattr(err, 'strerror', None) or err}") from None
+
+
+def _table(path, number):
+    """The numbers (n, columns) of a text table, (n,) of one column, in the parameter's unit."""
+    try:
+        table = read_table(path)
+    except PositionError as err:
+        raise ParameterError(str(err)) from None
+    axes = axes_in([table.names.get(i, "") for i in range(table.width)])
+    if doubt := table.doubt or table.unit_doubt:
+        raise ParameterError(f"{doubt}. Write a table of numbers only, or one whose first line names each column")
+    if len(table.columns) < table.width or axes not in (None, (0, 1)) or axes and table.width > 2:
+        raise ParameterError(f"its columns of numbers are {', '.join(table.keys())}; expected numbers only, "
+                             f"and y before x where they are positions")
+    factors = [number(f"1 {table.units[i]}", False) if i in table.units else 1 for i in table.columns]
+    if any(isinstance(factor, str) for factor in factors):
+        raise ParameterError(f"its columns are in {', '.join(table.units.values())}; expected numbers without "
+                             f"a unit")
+    return np.squeeze(np.column_stack([table.columns[i] * factor for i, factor in zip(table.columns, factors)]))
 
 
 _BOOL = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

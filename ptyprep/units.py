@@ -12,7 +12,7 @@ _PREFIXES = {"": 1.0, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9,
 
 #: The spellings of detectors and beamlines, in lower case; pint has the others. It reads A as ampere, and no "kev".
 SPELLINGS = {
-    "m": {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12, "mu": 1e-6, "mum": 1e-6,
+    "m": {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12,
           "micron": 1e-6, "microns": 1e-6, "a": 1e-10, "å": 1e-10, "ang": 1e-10, "angstrom": 1e-10,
           "angstroms": 1e-10, "ångström": 1e-10, "ångstrom": 1e-10, "angström": 1e-10,
           **{f"{prefix}{metre}": factor for prefix, factor in _PREFIXES.items()
@@ -38,13 +38,27 @@ def factor(unit, to="m"):
     >>> factor("um"), factor("micron"), factor("kev", "keV"), factor("A"), factor("eV", "m")
     (1e-06, 1e-06, 1.0, 1e-10, None)
     """
-    spelt = unicodedata.normalize("NFKC", unit).strip()
-    if spelt[:1] + spelt[-1:] in ("[]", "()"):
-        spelt = spelt[1:-1].strip()
-    if spelt == unicodedata.normalize("NFKC", to):
+    spelt = _bare(unit)
+    if spelt == _bare(to):
         return 1.0
     known = SPELLINGS.get(to, {}).get(spelt.lower())
     return _by_pint(spelt, to) if known is None else known
+
+
+def _bare(unit):
+    """A unit without brackets and blanks, with one sign for µ and one for Å."""
+    spelt = unicodedata.normalize("NFKC", unit).strip()
+    return spelt[1:-1].strip() if spelt[:1] + spelt[-1:] in ("[]", "()") else spelt
+
+
+def metres(word):
+    """How many metres a word is, if it is one of the field's own units of length; else None. Not pint's: it takes rod,
+    hand and chain for lengths.
+
+    >>> metres("um"), metres("rod"), factor("rod") is None
+    (1e-06, None, False)
+    """
+    return SPELLINGS["m"].get(_bare(word).lower())
 
 
 def convert(value, unit, to):

@@ -7,6 +7,7 @@ from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
 from ptyprep.sources.hdf5 import reading
@@ -49,11 +50,11 @@ class Amo(FileScan):
         if given is not None:
             return given
         found = [read_array(self.p.data_file, name, parameter="motors") for name in self.p.motors]
-        for values, _, where in found:
-            if values.shape != self.source.shape[:1]:
-                raise PositionError(f"{where} has shape {values.shape} for {self.source.shape[0]} frames in "
+        for one in found:
+            if one.values.shape != self.source.shape[:1]:
+                raise PositionError(f"{one.where} has shape {one.values.shape} for {self.source.shape[0]} frames in "
                                     f"{self.p.key}; expected a reading for each")
-        return [one.values * multiplier for one, multiplier in zip(found, self.p.motors_multiplier)]
+        return Points(*(one.values * multiplier for one, multiplier in zip(found, self.p.motors_multiplier)))
 
     def load_corrections(self):
         p, more = self.p, {}

@@ -10,6 +10,7 @@ from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.frame import orientation_flags
 from ptyprep.names import in_order, matching
+from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
@@ -111,7 +112,8 @@ class Csaxs(FileScan):
             raise PositionError(f"{where}: {n} positions for {frames} frames in {self.source.path}: set "
                                 f"burst_frames={frames // n} if each has so many")
         repeat = np.repeat if self.p.burst_number == "second" else lambda values, k: np.tile(values, k)
-        return [repeat(values, burst) * multiplier for values, multiplier in zip(found, self.p.motors_multiplier)]
+        return Points(*(repeat(values, burst) * multiplier
+                        for values, multiplier in zip(found, self.p.motors_multiplier)))
 
     def load_weight(self):
         given, path = super().load_weight(), self.p.valid_mask

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import FileScan, Par
+from ptyprep.positions import Points
 from ptyprep.sources import CxiFile
 
 
@@ -31,4 +32,4 @@ class Cxi(FileScan):
         if slow is None:
             self.note("the file has no basis_vectors: slow axis -y and fast axis -x are taken")
             slow, fast = np.array([0, -1, 0]), np.array([-1, 0, 0])
-        return -self.source.translation @ slow, -self.source.translation @ fast
+        return Points(-self.source.translation @ slow, -self.source.translation @ fast)

@@ -7,6 +7,7 @@ from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
 from ptyprep.sources.hdf5 import Found, dataset_in, is_hdf5, read_numbers, reading, unit_of
@@ -93,8 +94,8 @@ class Diproi(FileScan):
             found = [Named(row, None, whole.where) for row in whole.values]
         else:
             return super().readings(path)
-        return [values * self.metres(multiplier, p.unit or units or "mm", where)
-                for (values, units, where), multiplier in zip(found, (p.slow_multiplier, p.fast_multiplier))]
+        return Points(*(one.values * self.metres(multiplier, p.unit or one.units or "mm", one.where)
+                        for one, multiplier in zip(found, (p.slow_multiplier, p.fast_multiplier))))
 
     def select(self):
         points, key, path = super().select(), self.p.subset_key, self.p.positions.file

@@ -8,6 +8,7 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.frame import whole
+from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
 from ptyprep.units import convert
@@ -96,7 +97,7 @@ class Hxn(FileScan):
         x = points[0] * self.metres(p.fast_multiplier, "um", f"{path}: {key}") * self._along_x(path, angle)
         y = points[1] * self.metres(p.slow_multiplier, "um", f"{path}: {key}")
         turned = isinstance(self.source, _Amplitudes) and not self.p.rotate_back
-        return (-x, -y) if turned else (y, -x)
+        return Points(-x, -y) if turned else Points(y, -x)
 
     def _along_x(self, path, recorded):
         """What makes x across the beam of x of a stage that is turned."""

@@ -5,6 +5,7 @@ from ptyprep_recipes.i14 import I14
 from ptyprep import Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import ParameterError, PositionError
+from ptyprep.positions import Points
 
 EIGER = "data/frames", "data/scan"      # of pty_tomo.h5: (projections, points, h, w), and (projections, points, 4)
 
@@ -73,7 +74,7 @@ class I13(I14):
         if p.motors.along_beam:
             beam = read_array(path, p.motors.along_beam, parameter="motors.along_beam")
             fast = fast - beam.values * self._factor(beam, None) * np.sin(np.deg2rad(p.theta))
-        return slow, fast
+        return Points(slow, fast) if isinstance(found, Points) else (slow, fast)
 
     def _frames_in(self, file):
         if EIGER[0] in file:
@@ -91,5 +92,5 @@ class I13(I14):
         columns = Named(scan.values[self.p.outer_index], scan.units, f"{scan.where}[{self.p.outer_index}]")
         self.note(f"{path}: projection {self.p.outer_index} is at {columns.values[:, 0].mean():g} deg")
         found = [columns.column(index) for index in (p.slow_index, p.fast_index)]
-        return [axis.values * self.metres(multiplier, axis.units, axis.where)
-                for axis, multiplier in zip(found, (p.slow_multiplier, p.fast_multiplier))]
+        return Points(*(axis.values * self.metres(multiplier, axis.units, axis.where)
+                        for axis, multiplier in zip(found, (p.slow_multiplier, p.fast_multiplier))))

@@ -9,6 +9,7 @@ from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections, average
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.names import matching, with_gaps
+from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
 
@@ -76,7 +77,7 @@ class Id16a(FileScan):
         given = super().readings(path)
         if given is not None:
             return given
-        return [self._told(motor) * factor for motor, factor in zip(self.p.motors, self.p.motors_multiplier)]
+        return Points(*(self._told(motor) * factor for motor, factor in zip(self.p.motors, self.p.motors_multiplier)))
 
     def load_corrections(self):
         p, given, more = self.p, super().load_corrections(), {}

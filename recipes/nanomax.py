@@ -10,6 +10,7 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.positions import Points
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
@@ -52,7 +53,8 @@ class Nanomax(FileScan):
     class normalisation(Group):
         """A monitor of the beam: frames are divided by its readings relative to their mean over all scans."""
         key: str | None = Par(None, doc="Dataset or column in the file; without a file, a dataset in "
-                                        "entry/measurement of every scan, such as alba2/1, ni/counter1, Ni6602_buff.")
+                                        "entry/measurement of every scan, as alba2/1, ni/counter1, Ni6602_buff. Of "
+                                        "several samples at each point the average is taken.")
 
     def open(self):
         numbers = self.p.scans if isinstance(self.p.scans, tuple) else (self.p.scans,)
@@ -96,7 +98,7 @@ class Nanomax(FileScan):
         y, x = (np.concatenate(moved) * np.cos(np.deg2rad([p.y_motor_angle, p.x_motor_angle])) * p.motor_multiplier).T
         width, = set(widths) if len(set(widths)) == 1 else [None]
         raster = width and all(len(part) % width == 0 for part in moved)
-        return (y.reshape(-1, width), x.reshape(-1, width)) if raster else (y, x)
+        return (y.reshape(-1, width), x.reshape(-1, width)) if raster else Points(y, x)
 
     def named(self, name, dims=None):
         group = self.p.normalisation

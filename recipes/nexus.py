@@ -5,8 +5,8 @@ import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError
-from ptyprep.positions import axis_of
 from ptyprep.sources import NexusFile
+from ptyprep.text import axis_of
 
 
 class Nexus(FileScan):

@@ -9,6 +9,7 @@ from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.outer import OuterScan
+from ptyprep.positions import Points
 from ptyprep.sources import ArrayFrames, NpyFile
 
 HANDED = ("data", "positions", "mask")
@@ -68,14 +69,14 @@ class Savu(OuterScan):
         if array is None:
             if p.file is None or p.file.suffix != ".npy" or p.slow_key or p.fast_key:
                 return super().readings(path)
-            array, _, where = read_array(p.file, parameter="positions.file")
+            array, _, where, _ = read_array(p.file, parameter="positions.file")
         n = self.source.shape[0]
         array = self.inner(array, lambda shape: shape[-1:] == (2,) and np.prod(shape) == 2 * n, where)
         if array.shape[-1:] != (2,) or array.ndim not in (2, 3) or array.ndim == 3 and array.size != 2 * n:
             raise PositionError(f"{where} of shape {array.shape} for {n} frames; expected (n, 2), (y, x)"
                                 f"{': hand over the transpose' if array.shape[:1] == (2,) else ''}")
-        return [axis.astype(float) * self.metres(multiplier, p.unit or "m", where)
-                for axis, multiplier in zip(array.reshape(-1, 2).T, (p.slow_multiplier, p.fast_multiplier))]
+        return Points(*(axis.astype(float) * self.metres(multiplier, p.unit or "m", where)
+                        for axis, multiplier in zip(array.reshape(-1, 2).T, (p.slow_multiplier, p.fast_multiplier))))
 
     def load_weight(self):
         known, mask = super().load_weight(), self._mask()

@@ -6,6 +6,7 @@ from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
 from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.positions import Points
 from ptyprep.sources.gathered import hdf5_files, mean_frame, one_frame_in_each
 from ptyprep.units import photon_energy
 
@@ -67,8 +68,9 @@ class Ucl(FileScan):
             self.note(f"{beside}: no such file, which would have the positions")
             return None
         found = read_array(beside, self.p.positions_key, parameter="positions_key", dims=(2,))
-        return [found.column(column).values * self.metres(multiplier, p.unit or found.units or "mm", found.where)
-                for column, multiplier in enumerate((p.slow_multiplier, p.fast_multiplier))]
+        unit = p.unit or found.units or "mm"
+        return Points(*(found.column(column).values * self.metres(multiplier, unit, found.where)
+                        for column, multiplier in enumerate((p.slow_multiplier, p.fast_multiplier))))
 
     def load_corrections(self):
         found, p = super().load_corrections(), self.p

@@ -8,6 +8,7 @@ from ptyprep_recipes.eiger import Eiger
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
 from ptyprep.errors import PositionError
+from ptyprep.positions import Points
 from ptyprep.sources.hdf5 import read_numbers, reading
 
 
@@ -47,7 +48,7 @@ class Velociprobe(Eiger):
         found = super().readings(path)
         if found is not None and self.p.positions.trigger_key:
             self._check_triggers(path)
-        return None if found is None else (found[0], found[1] * np.cos(np.deg2rad(self._chi())))
+        return None if found is None else Points(found[0], found[1] * np.cos(np.deg2rad(self._chi())))
 
     def positions_file(self):
         if self.p.positions.file is not None:

@@ -46,7 +46,12 @@ def test_a_column_by_name_or_number(tmp_path):
     assert found.column(None) is found and found.column(3).values.tolist() == [3, 7, 11]
     with pytest.raises(SourceError, match=r"t.txt of shape \(3, 4\) has no column 4"):
         found.column(4)
-    assert list(columns_of(tmp_path / "t.csv")[0]) == ["time", "y", "x"]
+    assert columns_of(tmp_path / "t.csv").keys() == ["time", "y", "x"]
+    assert read_array(tmp_path / "t.csv", "2", parameter="p").values.tolist() == [2, 4]     # also where names are known
+    np.save(tmp_path / "t.npy", IMAGE)
+    assert read_array(tmp_path / "t.npy", "2", parameter="p").values.tolist() == [2, 6, 10]
+    with pytest.raises(SourceError, match=r"t.npy of shape \(3, 4\) has no column 'x'. Set p to the number"):
+        read_array(tmp_path / "t.npy", "x", parameter="p")
 
 
 def write_odd(folder):

@@ -131,6 +131,14 @@ def test_tables(tmp_path, text, pars, factor):
     np.testing.assert_allclose(found.positions, np.c_[Y, X] * factor, rtol=1e-15)
 
 
+def test_one_key_of_two_is_a_question(tmp_path):
+    (tmp_path / "p.csv").write_text("y x\n1 2\n")
+    for given, missing in (("slow", "fast"), ("fast", "slow")):
+        with pytest.raises(PositionError, match=f"positions.{given}_key is given: set positions.{missing}_key "
+                                                "too, to one of its columns y, x"):
+            scan(tmp_path / "f", **{"positions.file": tmp_path / "p.csv", f"positions.{given}_key": "y"})
+
+
 def test_npy(tmp_path):
     np.save(tmp_path / "p.npy", np.c_[Y, X].astype("f4"))
     given = {"positions.file": tmp_path / "p.npy"}
@@ -169,6 +177,101 @@ def test_a_raster_that_was_cut_short_is_still_one(tmp_path, rows, columns):
         scan(path, **keys())
     found = scan(path, **keys(), num_frames=6)
     assert found.positions[:6].tolist() == [[i // columns, 10 * (i % columns)] for i in range(6)]
+
+
+MONOTONE = np.array([[0.0, 10], [1, 20], [2, 30]])      # three positions, which could be the axes of 3 x 3
+
+
+@pytest.fixture
+def nine(monkeypatch):
+    """As many frames as three rows and three columns have."""
+    monkeypatch.setitem(globals(), "FRAMES", np.arange(9 * 4 * 5, dtype="u2").reshape(9, 4, 5))
+
+
+def few_positions(folder, kind):
+    """Parameters for a file of this kind that holds `MONOTONE`, a position in each row."""
+    path = folder / "few"
+    if kind in ("text", "spec"):
+        rows = "".join(f"{y} {x}\n" for y, x in MONOTONE)
+        path.write_text(rows if kind == "text" else f"#F few\n#S 1 ascan\n#L a  b\n{rows}\n")
+        return keys("1/a", "1/b", file=path) if kind == "spec" else {"positions.file": path}
+    if kind == "npy":
+        np.save(folder / "few.npy", MONOTONE)
+        return {"positions.file": folder / "few.npy"}
+    hdf5(path, table=MONOTONE)
+    return keys("table", "/table", slow_index=0, fast_index=1, file=path)
+
+
+@pytest.mark.parametrize("kind", ["text", "npy", "spec", "one dataset"])
+def test_a_row_of_a_table_is_one_position(tmp_path, nine, kind):
+    pars = few_positions(tmp_path, kind)
+    with pytest.raises(PositionError, match="9 frames but 3 positions"):
+        scan(tmp_path / "f", **pars)
+    found = scan(tmp_path / "f", **pars, num_frames=3)
+    assert found.positions.tolist() == MONOTONE.tolist()
+    assert any("3 positions for 9 frames: if they are the axes of a raster, set positions.axes" in note
+               for note in found.notes)
+    raster = scan(tmp_path / "f", **pars, **{"positions.axes": True, "positions.skip": 2})
+    assert raster.positions.tolist() == [[y, x] for y in (0, 1, 2) for x in (10, 20, 30)]
+    assert raster.selection.points.tolist() == [0, 2, 6, 8]
+
+
+def test_axes_of_unlike_lengths_in_a_table_end_in_empty_cells(tmp_path):
+    (tmp_path / "p.csv").write_text("y,x\n0,5\n1,6\n,7\n")
+    found = scan(tmp_path / "f", **{"positions.file": tmp_path / "p.csv", "positions.axes": True})
+    assert found.positions.tolist() == np.c_[Y, X].tolist()
+
+
+def test_two_datasets_are_axes_or_not_as_the_user_says(tmp_path, nine):
+    path = hdf5(tmp_path / "f.h5", y=MONOTONE[:, 0], x=MONOTONE[:, 1], spiral=[0.0, 2, 1], two=[1.0, 2])
+    assert len(scan(path, **keys()).positions) == 9
+    for wrong in (keys(axes=False), keys("spiral")):        # three frames at each of three positions
+        with pytest.raises(PositionError, match="9 frames but 3 positions"):
+            scan(path, **wrong)
+    assert len(scan(path, **keys("spiral", axes=True)).positions) == 9
+    with pytest.raises(PositionError, match="2 readings of the slow axis and 3 of the fast one.*positions.axes"):
+        scan(path, **keys("two", axes=False))
+
+
+# --- numbers beside the frames ------------------------------------------------------------------------
+
+def numbers_of(folder, kind):
+    """Parameters without their group for two numbers of each of the six frames: its number, and whether it is even."""
+    table = np.c_[np.arange(N), [1, 0, 1, 0, 1, 0]]
+    if kind == "text":
+        (folder / "m.csv").write_text("frame,good\n" + "".join(f"{a},{b}\n" for a, b in table))
+        return {"file": folder / "m.csv"}
+    if kind == "npy":
+        np.save(folder / "m.npy", table)
+        return {"file": folder / "m.npy"}
+    return {"file": hdf5(folder / "m.h5", n=table if kind == "dataset" else table.reshape(2, 3, 2)), "key": "n"}
+
+
+@pytest.mark.parametrize("kind, choice, question", [
+    ("text", {"key": "good"}, "Set {}.key to one of its columns frame, good"),
+    ("text", {"key": "1"}, "Set {}.key to one of its columns frame, good"),
+    ("npy", {"key": "1"}, "Set {}.key to one of its columns 0, 1"),
+    ("npy", {"index": 1}, "Set {}.key to one of its columns 0, 1"),
+    ("dataset", {"index": 1}, "Set {}.index to 0 … 1"),
+    ("raster", {"index": 1}, "Set {}.index to 0 … 1"),
+])
+@pytest.mark.parametrize("group", ["framefilter", "normalisation"])
+def test_which_of_several_numbers_of_a_frame_is_asked(tmp_path, kind, choice, question, group):
+    np.save(tmp_path / "p.npy", np.c_[Y, X])
+    given = {"positions.file": tmp_path / "p.npy"}
+    beside = {f"{group}.{name}": value for name, value in numbers_of(tmp_path, kind).items()}
+    if (group, kind) == ("normalisation", "raster"):
+        found = scan(tmp_path / "f", **given, **beside)     # PtyPy averages those
+        assert found.each(group).tolist() == [0.5, 0.5, 1.5, 1.5, 2.5, 2.5]
+    else:
+        asked = "2 numbers for each frame: which of them is meant.*" + question.format(group)
+        with pytest.raises(SourceError, match=asked):
+            scan(tmp_path / "f", **given, **beside).each(group)
+    found = scan(tmp_path / "f", **given, **beside, **{f"{group}.{name}": value for name, value in choice.items()},
+                 **({"normalisation.outliers": "drop"} if group == "normalisation" else {}))
+    assert found.selection.points.tolist() == [0, 2, 4]
+    with pytest.raises(SourceError, match=f"no number 2 for each frame. Set {group}.index lower"):
+        scan(tmp_path / "f", **given, **beside, **{f"{group}.index": 2}).each(group)
 
 
 def test_keys_that_are_missing(tmp_path):

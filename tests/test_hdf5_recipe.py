@@ -393,7 +393,8 @@ def test_positions_of_an_outer_axis_whatever_is_equal(tmp_path, kind, as_list):
 @pytest.mark.parametrize("outer_axis", [None, True, False])
 def test_readings_that_fit_both_ways_are_asked_for(tmp_path, outer_axis):
     slow, fast = RNG.normal(size=(2, 3, 3)) * 1e-6              # run along no axis
-    scan = scan_of(tmp_path, np.ones((3, 3, 3, H, W), "u1"), slow, fast, outer_index=1, outer_axis=outer_axis)
+    scan = scan_of(tmp_path, np.ones((3, 3, 3, H, W), "u1"), slow, fast, outer_index=1, outer_axis=outer_axis,
+                   **{"positions.axes": outer_axis})
     if outer_axis is None:
         with pytest.raises(PositionError, match=r"slow positions of shape \(3, 3\) and fast ones of shape \(3, 3\): is "
                                                 r"the first axis that of outer_index, which has 3 places.*outer_axis"):
@@ -441,7 +442,7 @@ def test_as_many_places_as_frames(tmp_path, what, outer_axis):
         np.save(tmp_path / "v.npy", values)
         pars = {"mask.file": tmp_path / "v.npy"}
     scan = scan_of(tmp_path, lots, np.arange(n) * 1e-6, np.arange(n) * 1e-6, datasets={"v": values}, outer_index=2,
-                   outer_axis=outer_axis, **pars)
+                   outer_axis=outer_axis, **pars, **({"normalisation.index": 1} if outer_axis is False else {}))
     if outer_axis is None:
         with pytest.raises(SourceError, match="is the first axis that of outer_index, which has 4 places, too"):
             prepared(scan)
@@ -449,7 +450,7 @@ def test_as_many_places_as_frames(tmp_path, what, outer_axis):
     data, weight, *_ = prepared(scan)
     own = values[2] if outer_axis else values       # one for this place; or numbers for each frame, in each place alike
     if what == "monitor":
-        each = own if outer_axis else own.mean(axis=1)
+        each = own if outer_axis else own[:, 1]
         assert np.allclose(data, lots[2] / (each / each.mean())[:, None, None], rtol=1e-6)
     elif what == "dark":
         assert np.allclose(data, lots[2] - own, rtol=1e-6)
@@ -520,7 +521,7 @@ def test_frames_without_a_trigger(tmp_path, policy):
     trigger = np.append(there, [there[3], 40])          # one twice, one of a frame that is not there
     scan = scan_of(tmp_path, slow=SLOW.ravel()[np.append(there, [there[3], 1])],
                    fast=FAST.ravel()[np.append(there, [there[3], 1])], datasets={"trigger": trigger},
-                   **{"positions.trigger_key": "trigger", "positions.mismatch": policy})
+                   **{"positions.trigger_key": "trigger", "positions.mismatch": policy, "positions.trigger_start": 0})
     if policy == "raise":
         with pytest.raises(PositionError, match="none for triggers 40. Set positions.trigger_start"):
             scan.initialize()
@@ -782,6 +783,48 @@ def test_triggers_that_fit_from_another_number_on_are_asked_about(tmp_path):
     with pytest.raises(ParameterError, match="goes by the order"):
         scan_of(tmp_path, slow=SLOW.ravel()[there - 1], fast=FAST.ravel()[there - 1], datasets={"n": there},
                 **{"positions.trigger_key": "n", "positions.mismatch": "first"}).initialize()
+
+
+NO_START = "is the first frame's trigger {}. Set positions.trigger_start"
+
+
+@pytest.mark.parametrize("policy", ["raise", "drop", "interpolate"])
+@pytest.mark.parametrize("numbers, question", [
+    (range(N), None),                                       # all of them
+    (range(N - 3), None),                                   # the last three were lost
+    ([-1, *range(N)], None),                                # one reading before the first exposure
+    ([0, 0, *range(1, N)], None),
+    (range(1, N + 1), NO_START.format("0 or 1")),
+    (range(1, N), NO_START.format("0 or 1")),               # from 1, and the last was lost; or from 0, and the first
+    ([1, 2, 4, 5], NO_START.format("0 or 1")),
+    ([-1, *range(1, N)], NO_START.format("0 or 1")),
+    (range(2, N + 1), NO_START.format("0, 1 or 2")),
+    (range(5, N), NO_START.format("0, 1 or 5")),
+    (range(N + 1), NO_START.format("0 or 1")),              # one more than frames
+    ([-3, -2], "no reading has a trigger from 0 on. Set positions.trigger_start"),
+], ids=lambda value: None if value is None or isinstance(value, str) else f"{min(value)}..{max(value)} {len(value)}")
+def test_the_first_trigger_is_known_or_asked(tmp_path, numbers, question, policy):
+    numbers = np.array([*numbers])
+    y = numbers * 1e-6
+    pars = {"positions.trigger_key": "n", "positions.mismatch": policy}
+    scan = scan_of(tmp_path, slow=y, fast=-y, datasets={"n": numbers}, **pars)
+    if question:
+        with pytest.raises(PositionError, match=question):
+            scan.initialize()
+        scan = scan_of(tmp_path, slow=y, fast=-y, datasets={"n": numbers}, **pars, **{"positions.trigger_start": 1})
+        shift, expected = 1, np.intersect1d(numbers - 1, np.arange(N))
+    else:
+        shift, expected = 0, np.intersect1d(numbers, np.arange(N))
+    if policy == "drop" and len(expected):
+        assert np.allclose(holds(scan, expected)[:, 0], (expected + shift) * 1e-6)
+
+
+def test_times_of_two_clocks_are_refused(tmp_path):
+    t = np.arange(float(N))
+    with pytest.raises(PositionError, match=r"no frame was taken between two readings.*frames \(ft\) are 0 to 19, "
+                                            r"those of the readings \(t\) 1700000000 to 1700000019"):
+        scan_of(tmp_path, slow=t * 1e-6, fast=t * 0, datasets={"t": t + 1.7e9, "ft": t}, **{
+            "positions.time_key": "t", "positions.frame_time_key": "ft", "positions.mismatch": "drop"}).initialize()
 
 
 @pytest.mark.parametrize(("header", "unit"), [("samx (um),samy (um)", 1e-6), ("x_mm,y_mm", 1e-3),

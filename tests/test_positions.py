@@ -7,7 +7,6 @@ from ptyprep.positions import (
     checked,
     count_positions,
     pair_positions,
-    read_table,
     refuse_unknown,
     turn,
     unit_in_metres,
@@ -49,7 +48,7 @@ UP, DOWN, TO_AND_FRO = list(range(10)), list(range(10, 0, -1)), [0, 1, 2, 1, 0, 
     (UP, DOWN, None, 10),
     (UP, TO_AND_FRO, 60, 10),               # a list: no axis comes back to where it was
     (TO_AND_FRO, TO_AND_FRO, 11, 10),
-    (TO_AND_FRO, TO_AND_FRO, 100, 100),
+    (TO_AND_FRO, TO_AND_FRO, 100, 10),      # ten frames at each position
     (np.zeros((5, 2)), np.zeros((5, 2)), 60, 10),
     (UP, [0, 1, 2], 30, 30),
     (UP, [0, 1, 2], 11, 30),
@@ -62,57 +61,17 @@ def test_readings_are_counted_whatever_the_frames(slow, fast, frames, count):
     assert count_positions(slow, fast, frames) == count
 
 
+def test_axes_are_what_the_user_says():
+    assert count_positions(TO_AND_FRO, UP, 100, axes=True) == count_positions(UP, UP, 10, axes=True) == 100
+    assert count_positions(UP, UP, 100, axes=False) == 10
+
+
 def test_units():
     assert unit_in_metres("mm") == 1e-3 and unit_in_metres(" UM ") == 1e-6 and unit_in_metres("µm") == 1e-6
     assert unit_in_metres("nm") == unit_in_metres("nanometer") == unit_in_metres("nanometers") == 1e-9
     for word in ("m", "micron", "nm"):
         with pytest.raises(PositionError, match=rf"'deg'.*not a unit of length.*\b{word}\b"):
             unit_in_metres("deg")
-
-
-@pytest.mark.parametrize("text, columns, units", [
-    ("1 2\n3 4\n", {"0": [1, 3], "1": [2, 4]}, {}),
-    ("1,2\n3,4", {"0": [1, 3], "1": [2, 4]}, {}),
-    ("1;2\n3;4", {"0": [1, 3], "1": [2, 4]}, {}),
-    ("\n\n1\t2\n\n3\t4\n\n", {"0": [1, 3], "1": [2, 4]}, {}),
-    ("y x\n1 2\n3 4", {"y": [1, 3], "x": [2, 4]}, {}),
-    ("# y x\n1 2\n3 4", {"y": [1, 3], "x": [2, 4]}, {}),
-    ("# taken on Monday\n# a b\n1 2\n3 4\n# the end", {"a": [1, 3], "b": [2, 4]}, {}),
-    ("y [um], x [mm]\n1,2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "mm"}),
-    ("y[um] x[um]\n1 2\n", {"y": [1], "x": [2]}, {"y": "um", "x": "um"}),
-    ("name,y,x\nfirst,1,2\nsecond,3,4\n", {"y": [1, 3], "x": [2, 4]}, {}),
-    ("# x y\n# dwell 0.1\n1 2\n", {"x": [1], "y": [2]}, {}),
-    ("# x[um] y[um]\n# fly scan\n1 2\n", {"x": [1], "y": [2]}, {"x": "um", "y": "um"}),
-    ("# a[um] b[um]\n# fly scan\n1 2\n", {"a": [1], "b": [2]}, {"a": "um", "b": "um"}),
-    ("# x y\n# dwell[s] gain[dB]\n1 2\n", {"x": [1], "y": [2]}, {}),
-    ("# fly scan\nb a\n# more words\n1 2\n# x y\n3 4\n", {"b": [1, 3], "a": [2, 4]}, {}),
-    ("# dwell 0.1\n1 2\n", {"0": [1], "1": [2]}, {}),
-    ("1e-6 -2E3\n", {"0": [1e-6], "1": [-2e3]}, {}),
-])
-def test_tables(text, columns, units, tmp_path):
-    (tmp_path / "t.txt").write_text(text)
-    found, found_units = read_table(tmp_path / "t.txt")
-    assert {k: v.tolist() for k, v in found.items()} == columns and found_units == units
-
-
-@pytest.mark.parametrize("text, words", [
-    ("", "no numbers in it"),
-    ("# only a title\n", "no numbers in it"),
-    ("1 2\n3\n", "line 2: 1 columns, but 2"),
-    ("1 2\n3 oops\n", "'oops' among numbers"),
-])
-def test_a_table_that_is_none_is_refused_by_line(text, words, tmp_path):
-    (tmp_path / "t.txt").write_text(text)
-    with pytest.raises(PositionError, match=words) as err:
-        read_table(tmp_path / "t.txt")
-    assert "t.txt" in str(err.value)
-
-
-def test_a_table_that_is_binary_or_absent_is_refused(tmp_path):
-    (tmp_path / "b.dat").write_bytes(bytes(range(128, 256)))
-    for name in ("b.dat", "absent.txt"):
-        with pytest.raises(PositionError, match=f"{name}.*cannot be read as a text table"):
-            read_table(tmp_path / name)
 
 
 def test_turns_come_in_the_order_swap_flip_angle():
