@@ -174,7 +174,7 @@ def axes_in(names):
 def _lines(text):
     """The lines that are not empty; those behind a mark are comments, and have lost their mark and their remark."""
     raw = [(number, line.strip("\ufeff \xa0")) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
-    raw = [(number, line) for number, line in raw if line.strip() and not (line[:4] == "sep=" and len(line) == 5)]     # Excel's
+    raw = [(number, line) for number, line in raw if line.strip() and (line[:4] != "sep=" or len(line) != 5)]   # Excel
     semicolons = any(";" in line[1:] and not MARKS.match(line) and _has_number(line) for _, line in raw)
     marks = [MARKS.match(line.lstrip()) or not semicolons and re.match(";+", line.lstrip()) for _, line in raw]
     used = {mark[0][0] for mark in marks if mark} & {"%", "!"}      # else they may be part of a word
