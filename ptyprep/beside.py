@@ -252,7 +252,7 @@ class Beside(PtyScan):
         values = np.asarray(self.inner(found.values, lambda shape: any(
             np.prod(shape[:k]) == count for k in range(1, len(shape) + 1)), found.where), float)
         index, named = getattr(self.p, name).index, any(not column.isdigit() for column in found.columns)
-        if index is None and values.size == count and not named or count is None and values.ndim == 1:
+        if index is None and not named and count in (None, values.size):
             return values.ravel()
         lead = next((k for k in range(1, values.ndim + 1) if np.prod(values.shape[:k]) == count), None)
         if lead is None:

@@ -187,9 +187,7 @@ class FileScan(Beside):
         if clock is not None:
             found, raster = clock(pair_positions(slow, fast, None)), None
         else:
-            if axes:            # of columns of unlike lengths the shorter one ends in empty cells
-                slow, fast = (axis[:np.flatnonzero(np.isfinite(axis))[-1:].sum() + 1] if np.ndim(axis) == 1 else axis
-                              for axis in (slow, fast))
+            slow, fast = map(_without_end, (slow, fast)) if axes else (slow, fast)
             sizes = tuple(np.size(axis) for axis in (slow, fast))
             if scan.grid and scan.grid == sizes[::-1] != sizes:
                 raise PositionError(f"{scan.path}: frames are a raster of {scan.grid[0]} x {scan.grid[1]}, but the "
@@ -218,6 +216,10 @@ class FileScan(Beside):
                 raise ParameterError("positions.frame_time_key is given: set positions.time_key too, the times of the "
                                      "readings")
             return None
+        if p.axes:
+            raise ParameterError("positions.axes says that there is a reading for each row and column, and "
+                                 "positions.trigger_key or time_key that each belongs to a frame: leave out one of "
+                                 "them")
         if p.mismatch == "first":
             raise ParameterError("positions.mismatch='first' goes by the order of frames and positions, and "
                                  "positions.trigger_key or time_key say which belong together: set drop or interpolate")
@@ -227,14 +229,17 @@ class FileScan(Beside):
             raise ParameterError("positions.trigger_key and positions.time_key need a source that knows how many "
                                  "frames there are")
         if p.trigger_key:
-            numbers = self._list(scan.path, p.trigger_key, "positions.trigger_key") - p.trigger_start
+            numbers = self._list(scan.path, p.trigger_key, "positions.trigger_key")[0] - p.trigger_start
             return lambda readings: self._triggered(numbers, readings, scan)
         if p.frame_time_key is None:
             raise ParameterError("positions.time_key is given: set positions.frame_time_key too, the times of the "
                                  "frames")
-        times = self._list(scan.path, p.time_key, "positions.time_key")
-        frame_times = np.concatenate([self._list(raw, p.frame_time_key, "positions.frame_time_key")
-                                      for raw in scan.raw])
+        times, unit = self._list(scan.path, p.time_key, "positions.time_key")
+        parts = [self._list(raw, p.frame_time_key, "positions.frame_time_key") for raw in scan.raw]
+        frame_times = np.concatenate([part for part, _ in parts])
+        if other := next((other for _, other in parts if unit and other and other != unit), None):
+            raise PositionError(f"{scan.path}: {p.time_key} is in {unit} and {p.frame_time_key} in {other}; expected "
+                                f"times of one clock, in one unit")
         if len(frame_times) != scan.frames:
             raise PositionError(f"{scan.raw[0]}: {p.frame_time_key} has {len(frame_times)} times, there are "
                                 f"{scan.frames} frames")
@@ -457,13 +462,20 @@ class FileScan(Beside):
             raise PositionError(f"{where}: {err}; set positions.unit") from None
 
     def _list(self, path, key, parameter):
-        """Numbers (k,) by name, for as many readings."""
+        """(numbers (k,) by name, for as many readings, their unit or None)."""
         found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
-        return np.asarray(self.inner(found.values, _is_list, found.where), float).ravel()
+        return np.asarray(self.inner(found.values, _is_list, found.where), float).ravel(), found.units
 
 
 def _is_list(shape):
     return len(shape) > 0
+
+
+def _without_end(axis):
+    """Readings (n,) without those at the end that are no numbers: of two columns of a table, the shorter one's empty
+    cells."""
+    known = np.flatnonzero(np.isfinite(axis)) if np.ndim(axis) == 1 else ()
+    return axis[:known[-1] + 1] if len(known) else axis
 
 
 def _bounds(bounds):

@@ -174,7 +174,7 @@ def axes_in(names):
 def _lines(text):
     """The lines that are not empty; those behind a mark are comments, and have lost their mark and their remark."""
     raw = [(number, line.strip("\ufeff \xa0")) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
-    raw = [(number, line) for number, line in raw if line.strip() and not (line[:4] == "sep=" and len(line) == 5)]
+    raw = [(number, line) for number, line in raw if line.strip() and (line[:4] != "sep=" or len(line) != 5)]   # Excel
     semicolons = any(";" in line[1:] and not MARKS.match(line) and _has_number(line) for _, line in raw)
     marks = [MARKS.match(line.lstrip()) or not semicolons and re.match(";+", line.lstrip()) for _, line in raw]
     used = {mark[0][0] for mark in marks if mark} & {"%", "!"}      # else they may be part of a word
@@ -203,13 +203,13 @@ def _separator(rows):
     if any("," in line for line in bare):
         return "\t" if any(re.search(r"[^,\s] *\t *[^,\s]", line) for line in with_tabs) else ","
     words = with_tabs and any(not NUMBER.fullmatch(cell) for line in bare for cell in line.split())
-    return "\t" if words or any(re.search(r"\t *\t", line) for line in with_tabs) else " "
+    return "\t" if words or any(re.search(r"\t *(?:\t|$)", line) for line in with_tabs) else " "
 
 
 def _split(texts, separator):
     """The cells of each line."""
     if separator == " ":
-        texts = [text.replace("\t", " ").replace("\xa0", " ").strip() for text in texts]
+        texts = [re.sub(r"\s", " ", text).strip() for text in texts]
     return [[cell.strip() for cell in row] for row in csv.reader(texts, delimiter=separator, skipinitialspace=True)]
 
 
@@ -268,11 +268,14 @@ def _refuse_unsure(lines, rows, where):
         if all(THOUSANDS.fullmatch(cell) for _, cell in commas):
             raise PositionError(f"{where}, {commas[0][0]}: nobody can tell whether {commas[0][1]!r} has a decimal "
                                 f"comma, or one between thousands: write it with a point, or without a comma")
-    elif len(rows[0]) % 2 == 0 and "," in lines[0].text and not any("." in cell for row in rows for cell in row):
+    elif len(rows[0]) % 2 == 0 and len(rows[0]) > 2 and "," in lines[0].text:
+        if not all(re.fullmatch(r"[-+]?\d+", whole) and re.fullmatch(r"\d+(?:[eEdD][-+]?\d+)?", part)
+                   for row in rows for whole, part in zip(row[::2], row[1::2])):
+            return
         line = next((line for line, row in zip(lines, rows) if any(
-            re.match(r"0\d|\d+[eEdD]", cell) for cell in row[1::2])), None)      # 1,05,2,25 or 1,5E+00,2,3E+00
-        lengths = {len(cell) if cell.isdigit() else 0 for row in rows for cell in row[1::2]}
-        if line or len(rows[0]) > 2 and len(lengths) == 1 and min(lengths) > 3:    # 1,5000,2,2500
+            re.match(r"0\d|\d+[eEdD]", part) for part in row[1::2])), None)      # 1,05,2,25 or 1,5E+00,2,3E+00
+        lengths = {len(part) for row in rows for part in row[1::2]}
+        if line or len(lengths) == 1 and min(lengths) > 3:      # 1,5000,2,2500
             raise PositionError(f"{where}, {line or lines[0]}: are these whole numbers, or numbers with a decimal "
                                 f"comma? Put semicolons or tabs between them")
 

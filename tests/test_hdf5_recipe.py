@@ -825,6 +825,15 @@ def test_times_of_two_clocks_are_refused(tmp_path):
                                             r"those of the readings \(t\) 1700000000 to 1700000019"):
         scan_of(tmp_path, slow=t * 1e-6, fast=t * 0, datasets={"t": t + 1.7e9, "ft": t}, **{
             "positions.time_key": "t", "positions.frame_time_key": "ft", "positions.mismatch": "drop"}).initialize()
+    scan = scan_of(tmp_path, slow=t * 1e-6, fast=t * 0, datasets={"t": t * 1e3, "ft": t}, **{
+        "positions.time_key": "t", "positions.frame_time_key": "ft"})
+    with h5py.File(tmp_path / "scan.h5", "r+") as file:
+        file["t"].attrs["units"], file["ft"].attrs["units"] = "ms", "s"
+    with pytest.raises(PositionError, match="t is in ms and ft in s; expected times of one clock, in one unit"):
+        scan.initialize()
+    with pytest.raises(ParameterError, match="positions.axes says.*leave out one of them"):
+        scan_of(tmp_path, slow=t * 1e-6, fast=t * 0, datasets={"n": t}, **{
+            "positions.trigger_key": "n", "positions.axes": True}).initialize()
 
 
 @pytest.mark.parametrize(("header", "unit"), [("samx (um),samy (um)", 1e-6), ("x_mm,y_mm", 1e-3),

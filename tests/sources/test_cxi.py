@@ -4,7 +4,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from ptyprep.errors import SourceError
+from ptyprep.errors import PositionError, SourceError
+from ptyprep.registry import recipe
 from ptyprep.sources import CxiFile, Hdf5Stack, layout_of
 from ptyprep.testing import write_cxi
 
@@ -130,3 +131,10 @@ def test_other_hdf5_files_are_not_taken_for_cxi(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["entry_1/x"] = np.zeros((2, 4, 4))
     assert layout_of(tmp_path / "x.h5") is Hdf5Stack
+
+
+def test_a_translation_for_some_frames_only_is_no_raster(tmp_path):
+    moves = np.array([[0, 0, 0], [1, 1, 0], [2, 2, 0]]) * 1e-6      # which could be the axes of 3 x 3
+    path = write_cxi(tmp_path / "f.cxi", np.ones((9, 12, 14)), moves, energy=8.0, distance=0.7, psize=(55e-6, 50e-6))
+    with pytest.raises(PositionError, match="9 frames but 3 positions"):
+        recipe("cxi")({"file": path, "center": (6, 7)}).initialize()
