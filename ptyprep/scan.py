@@ -82,7 +82,9 @@ class PtyScan(Tree):
                                                "pixel; its names, and a shape that is not given, mean the padded "
                                                "frame.")
     positions_theory: Array | None = Par(None, unit="m", level=2,
-                                         doc="Positions (n, 2), (y, x), used where the recipe has none.")
+                                         doc="Positions (n, 2) or (rows, columns, 2), (y, x), instead of those that "
+                                             "the recipe would read; as many frames are prepared. Positions that "
+                                             "load() returns with frames win.")
     num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
     frames: str | None = Par(None, doc="Which scan points: first:last:step, counted from 0, last excluded.")
     frames_per_chunk: int | None = Par(None, unit="frames", gt=0,
@@ -161,6 +163,7 @@ class PtyScan(Tree):
         self.reasons = self.lost = None
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
         self.blanks = 0                         # frames of weight 0 at the end
+        self._loads_positions = False           # whether the first frame came with its position
         self._before = {}                       # the fingerprint of the run that is resumed
         self._under_way = None                  # the `Run`, once it is initialized
 
@@ -367,6 +370,13 @@ class PtyScan(Tree):
         return (self.plan or self.plan_about("geometric")).shape
 
     @property
+    def positions_origin(self):
+        """Where the positions come from, in words for a plan. A recipe that knows the file says more."""
+        if self._loads_positions or self.positions is None:
+            return "from load()"
+        return "recorded" if self.p.positions_theory is None else "positions_theory"
+
+    @property
     def finds_center(self):
         """Whether the centre is found from frames: asked for, and none given."""
         return bool(self.p.auto_center) and not (self.p.given("center") and self.p.center is not None)
@@ -489,13 +499,18 @@ class PtyScan(Tree):
         self.recorded_center = geometry.get("center")
 
     def _load_positions(self):
-        found, theory = self._shared(self.load_positions), self.p.positions_theory
-        if found is not None and theory is not None:
-            self.note("positions_theory is not used: the scan has positions of its own")
-        found = theory if found is None else found
-        if found is None:
-            return None
-        found = checked(found)
+        theory = self.p.positions_theory
+        if theory is None:
+            found = self._shared(self.load_positions)
+            if found is None:
+                return None
+            found = checked(found)
+        else:
+            found = refuse_unknown(checked(theory, "positions_theory"), what="positions_theory")
+            unread = [name for name in self.p.origins() if name.startswith("positions.") and self.p.given(name)
+                      and not name.startswith(("positions.bounding_box.", "positions.skip"))]
+            if unread:
+                self.note(f"positions_theory is used as it is: {', '.join(unread)} change nothing")
         known = found[np.isfinite(found).all(axis=1)]
         spread = np.ptp(known, axis=0).max() if len(known) else 0
         if spread > FAR:
@@ -512,6 +527,11 @@ class PtyScan(Tree):
         there, finished = self.comm.from_root(self.source.progress) if self.source is not None else (0, False)
         if finished:
             counts["frames"] = there
+        theory = p.positions_theory is not None and counts["positions"] < counts.get("frames", 0)
+        if theory:              # it says how many frames are meant
+            self.note(f"positions_theory has {counts['positions']} positions and the scan {there} frames: the first "
+                      f"{counts['positions']} are taken")
+            del counts["frames"]
         wanted = Selection.of(p.frames, num_frames=p.num_frames)
         fewest = min(counts.values(), default=None)
         if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
@@ -531,7 +551,8 @@ class PtyScan(Tree):
         return selection
 
     def _find_raw(self):
-        """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read."""
+        """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read, which
+        also shows whether `load` brings positions."""
         if self.source is not None:
             return tuple(self.source.shape[-2:]), self.source.dtype
         tries = 1 if self.p.bad_frames == "raise" else self.selection.count or sample.FRAMES
@@ -542,8 +563,8 @@ class PtyScan(Tree):
                 failure = None
                 for point in self.selection.raw(range(tries)):
                     try:
-                        frames = Loaded.of(self.load([point]), [point], self.recipe_name).frames
-                        return frames.shape[-2:], frames.dtype
+                        loaded = Loaded.of(self.load([point]), [point], self.recipe_name)
+                        return loaded.frames.shape[-2:], loaded.frames.dtype, loaded.positions is not None
                     except Exception as err:
                         if not unreadable(err):
                             raise
@@ -555,7 +576,10 @@ class PtyScan(Tree):
                     self.note("waiting for the first frame")
                 waiting = True
                 time.sleep(PAUSE)
-        return self.comm.from_root(first)
+        shape, dtype, self._loads_positions = self.comm.from_root(first)
+        if self._loads_positions and self.p.positions_theory is not None:
+            self.note("load() brings positions with the frames: they are used instead of positions_theory")
+        return shape, dtype
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)

@@ -38,8 +38,7 @@ def plan_text(scan):
             ("prepared", f"{h} x {w} pixels, {made}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
             *[(name, f"{faces.display(getattr(p, name), unit)} ({p.origin(name)})")
               for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
-            ("positions", _extent(scan.positions if scan.positions is None or n is None else
-                                  scan.positions[scan.selection.raw(range(n))])),
+            ("positions", _planned_positions(scan)),
             ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame" + _reasons(scan)),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
@@ -53,6 +52,18 @@ def plan_text(scan):
         rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in scan.notes]
     return _table(rows)
+
+
+def _planned_positions(scan):
+    """How many positions there are and where they come from."""
+    if scan.positions is None or scan.positions_origin == "from load()":
+        return "with the frames, from load()"
+    return f"{_extent(_wanted_positions(scan))} ({scan.positions_origin})"
+
+
+def _wanted_positions(scan):
+    n = scan.total
+    return scan.positions if n is None else scan.positions[scan.selection.raw(range(n))]
 
 
 def _reasons(scan):
