@@ -63,10 +63,11 @@ class PtyScan(Tree):
             "is n // 2, geometric (n - 1) / 2, fft 0. None: as the detector recorded it.")
     auto_center: bool | None = Par(None, level=0, doc="Find the centre from frames of the whole scan. None: no, but "
                                                       "the message says how where no centre is known.")
-    orientation: int | tuple[bool, bool, bool] = Par(
+    orientation: int | tuple[bool, bool, bool] | None = Par(
         0, ge=0, le=7, level=0, doc="Turns of the frame: (transpose, flip rows, flip columns) in this order, or the "
-                                    "number 4 transpose + 2 flip rows + 1 flip columns.")
-    rebin: int = Par(1, unit="pixel", ge=1, le=32, level=0, doc="Join n x n raw pixels; must divide shape.")
+                                    "number 4 transpose + 2 flip rows + 1 flip columns. None: as recorded, else 0.")
+    rebin: int | None = Par(1, unit="pixel", ge=1, le=32, level=0,
+                            doc="Join n x n raw pixels; must divide shape. None: 1.")
     rebin_mode: str = Par("sum", choices=("sum", "mean"), level=2, doc="Add the counts of joined pixels, or average "
                                                                       "them as PtyPy does.")
     energy: float | None = Par(None, unit="keV", gt=0, le=5000, level=0,
@@ -74,7 +75,7 @@ class PtyScan(Tree):
     electron_data: bool | None = Par(None, doc="The frames are of electrons, and energy is their kinetic energy. The "
                                                "file then holds the photon energy of the same wavelength.")
     distance: float | None = Par(None, unit="m", gt=0, le=1000, level=0, doc="Sample to detector.")
-    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=0.01, level=0,
+    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=1, level=0,
                                                     doc="Pixel size of the raw detector, one number or (y, x).")
     padding: int | tuple[int, int, int, int] | None = Par(
         None, unit="pixel", ge=0, level=2, doc="Rows and columns of weight 0 around the raw frame, one number or (top, "
@@ -479,7 +480,7 @@ class PtyScan(Tree):
 
     def _check_parameters(self):
         p = self.p
-        if p.name not in (None, self.recipe_name, type(self).__name__):
+        if p.name not in (None, self.recipe_name, *(cls.__name__ for cls in type(self).__mro__)):
             raise ParameterError(f"these parameters are for recipe {p.name!r}, this is {self.recipe_name!r}")
         if p.save and p.dfile is None:
             raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
