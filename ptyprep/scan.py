@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import faces, provenance, sample
+from ptyprep import doubts, faces, provenance, sample
 from ptyprep.batch import EOS, WAIT, Meta
 from ptyprep.codec import Encoder
 from ptyprep.correct import photon_energy_of_electrons
@@ -33,12 +33,11 @@ CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how
 BATCH_BYTES = 32 << 20      # the same where no file is written, for three batches are in memory at once;
 BATCH_FRAMES = 16           # but so many frames, if they fit into a chunk: else threads have nothing to do
 PAUSE = 0.1                 # seconds between two looks for frames
-FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
-         "lost", "found_bad", "recorded_center", "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta",
-         "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
+         "lost", "found_bad", "recorded_center", "recorded_geometry", "raw_shape", "raw_dtype", "selection", "threads",
+         "plan", "meta", "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -163,6 +162,7 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = None
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
+        self.recorded_geometry = {}             # as the user's values are, though these win
         self.blanks = 0                         # frames of weight 0 at the end
         self._loads_positions = False           # whether the first frame came with its position
         self._before = {}                       # the fingerprint of the run that is resumed
@@ -289,6 +289,7 @@ class PtyScan(Tree):
         self.corrections = self._load_corrections()
         self._require()
         self.comm.from_root(self._refuse_missing)
+        self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
         if self.p.dfile is not None:
             self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)
             self.save_mode = self.p.save or self._before.get("save") or ("link" if self.growing else "merge")
@@ -497,7 +498,11 @@ class PtyScan(Tree):
                               f"{', '.join(RECORDED)}")
         for key, value in geometry.items():
             self.p.record(key, value)
-        self.recorded_center = geometry.get("center")
+            try:
+                self.recorded_geometry[key] = self.tree[key].convert(value)
+            except ParameterError:      # the user gave another value, or `record` had raised
+                continue
+        self.recorded_center = self.recorded_geometry.get("center")
 
     def _load_positions(self):
         theory = self.p.positions_theory
@@ -513,10 +518,7 @@ class PtyScan(Tree):
             if unread:
                 self.note(f"positions_theory is used as it is: {', '.join(unread)} change nothing")
         known = found[np.isfinite(found).all(axis=1)]
-        spread = np.ptp(known, axis=0).max() if len(known) else 0
-        if spread > FAR:
-            self.note(f"the positions spread over {spread:g} m: are they in metres?")
-        if len(known) > 1 and spread == 0:
+        if len(known) > 1 and not np.ptp(known, axis=0).any():
             self.note(f"all {len(known)} positions are the same")
         return found
 

@@ -100,7 +100,8 @@ THEORY = 3 * np.stack([SLOW, FAST], -1)
     ids=["the frames' raster", "both", "a raster of its own"])
 @pytest.mark.parametrize(("pars", "cut"), [
     ({}, np.s_[:, :]), ({"positions.skip": 2}, np.s_[::2, ::2]),
-    ({"positions.bounding_box.slow_axis_bounds": (1, 4), "positions.bounding_box.fast_axis_bounds": 1}, np.s_[1:4, 1:])])
+    ({"positions.bounding_box.slow_axis_bounds": (1, 4), "positions.skip": 2}, np.s_[1:4:2, ::2]),
+    ({"positions.bounding_box.fast_axis_bounds": 1}, np.s_[:, 1:])])
 def test_a_raster_of_theoretical_positions_is_cut_as_any_other(tmp_path, frames, theory, pars, cut):
     scan = scan_of(tmp_path, frames, SLOW, FAST, positions_theory=theory, **pars)
     assert np.array_equal(holds(scan, NUMBERS[cut].ravel()), THEORY[cut].reshape(-1, 2))

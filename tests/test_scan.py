@@ -205,8 +205,9 @@ def test_theoretical_positions_replace_those_of_the_recipe_which_are_not_even_as
 
 
 @pytest.mark.parametrize("base", [Arrays, Asked])
-@pytest.mark.parametrize("pars, expected", [({}, range(7)), ({"num_frames": 5}, range(5)), ({"num_frames": 9}, range(7)),
-                                            ({"frames": "4:"}, range(4, 7)), ({"frames": "::3"}, (0, 3, 6))])
+@pytest.mark.parametrize("pars, expected", [
+    ({}, range(7)), ({"num_frames": 5}, range(5)), ({"num_frames": 9}, range(7)), ({"frames": "4:"}, range(4, 7)),
+    ({"frames": "::3"}, (0, 3, 6))])
 def test_as_many_frames_are_prepared_as_there_are_theoretical_positions(base, pars, expected):
     theory = places(7) * 3
     data, _, position, frame, _ = prepared(base, positions_theory=theory, **pars)
