@@ -1,14 +1,17 @@
 """What was given or recorded and can hardly be meant: a sentence for each, before the work."""
 import numpy as np
 
-from ptyprep import geometry
+from ptyprep import geometry, share
 from ptyprep.correct import photon_energy_of_electrons
 from ptyprep.errors import FrameError
 from ptyprep.faces import display
+from ptyprep.loaded import unreadable
 
 FAR = 0.1               # metres; positions that spread further are probably in another unit
 LARGE_PIXEL = 0.01      # metres
 FINE = 0.1              # of an object pixel; nobody scans in such small steps
+LOOKED_AT = 4           # frames
+DARK = 0.25             # of the frame's average, around the centre
 UNITS = {"energy": "keV", "distance": "m", "psize": "m"}
 
 
@@ -60,6 +63,44 @@ def _of_positions(scan):
                f"right unit?")
     elif steps.nearest < FINE * min(pixel):
         yield f"{apart} a pixel of the object is {size(pixel)}: are the positions in the right unit?"
+
+
+def of_light(scan, center):
+    """Sentences about a given centre (row, column) that lies where no light is, from a few frames. Called on all ranks
+    together, before there is a plan.
+
+    Only where no centre was recorded to compare with, and of frames that are all there and come straight from a source:
+    it never waits, and asks no hook for frames twice. Frames that cannot be read say nothing here.
+    """
+    given = scan.p.given("center") and scan.p.center is not None and scan.recorded_center is None
+    if not given or not scan.from_source or scan.total is None or scan.there(range(scan.total)) < scan.total:
+        return []
+    return scan.comm.from_root(lambda: list(_of_dark_center(scan, center)))
+
+
+def _of_dark_center(scan, center):
+    points = scan.selection.raw(range(scan.total))
+    points = [points[k] for k in np.unique(np.linspace(0, scan.total - 1, LOOKED_AT).astype(int))]
+    try:
+        rows = share.prepare(scan, points)
+    except Exception as err:
+        if not unreadable(err):
+            raise
+        return
+    if not len(rows):
+        return
+    total, counted = np.zeros(scan.raw_shape), np.zeros(scan.raw_shape, np.uint32)
+    for frame, good in zip(rows.data, rows.weight):
+        np.add(total, frame, out=total, where=good)
+        counted += good
+    light = geometry.light_around(total, counted, center)
+    if light is None or light.around >= DARK * light.average:
+        return
+    turned = np.abs(np.subtract(center[::-1], light.brightest)).max() <= min(scan.raw_shape) / geometry.AROUND
+    hint = ": are rows and columns exchanged?" if turned else ""
+    yield (f"almost no light falls around center, {place(center)} ({scan.p.origin('center')}): {light.around:.2g} "
+           f"counts in a pixel above the background, and {light.average:.2g} on the average of the frame. The "
+           f"brightest place is near {place(light.brightest)}{hint}")
 
 
 def wanted_positions(scan):

@@ -11,6 +11,10 @@ SLANT = np.exp(0.5j)    # turns positions
 NEAR = 100              # neighbours in the sorted list that a search begins with
 TOLERANCE = {"energy": 0.005, "distance": 0.05, "psize": 0.01}      # relative; more is not the same value any more
 OFF = 10                # pixels between two centres that are not the same
+TILES, AROUND = 64, 8   # tiles along the shorter side of a frame; part of it that counts as around the centre
+LOW = 0.1               # this part of the tiles lies below the background
+FLAT = 0.1              # light of less than this part of the background stands out nowhere
+PHOTONS = 50            # so many are to be expected around the centre, or nothing can be told
 SWAPPED = 2             # pixels within which two centres agree, rows and columns exchanged
 
 
@@ -88,3 +92,46 @@ def off_center(given, recorded):
     if turned <= SWAPPED < off / 2 or turned <= OFF < off and turned < off / 2:
         return "exchanged"
     return "apart" if off > OFF else ""
+
+
+class Light(NamedTuple):
+    """Light above the background [counts in a pixel of a frame]: around a centre, and on the average of the frame; and
+    (row, column) of the brightest place [pixel]."""
+    around: float
+    average: float
+    brightest: tuple
+
+
+def light_around(total, counted, center):
+    """`Light` around a centre (row, column) [pixel], as far as an eighth of the frame's shorter side; None where
+    nothing can be told: no pixel there is good, or light stands out nowhere, as in the near field.
+
+    total : (h, w) counts added up over frames, bad pixels left out
+    counted : (h, w) frames in which the pixel was good
+
+    It is averaged over tiles, of each without its brightest pixel, which may be a hot one.
+    """
+    side = max(min(total.shape) // TILES, 4)
+    frames = counted.max()
+    good = _tiles(np.add, counted, side) / max(frames, 1)
+    light = (_tiles(np.add, total, side) - _tiles(np.maximum, total, side)) / np.maximum(good - 1, 1) / max(frames, 1)
+    known = good > side**2 / 2
+    rows, columns = (side * np.arange(n) + (side - 1) / 2 for n in light.shape)
+    reach = max(min(total.shape) / AROUND, side)
+    near = known & (np.abs(rows - center[0]) <= reach)[:, None] & (np.abs(columns - center[1]) <= reach)
+    if not near.any():
+        return None
+    background = np.quantile(light[known], LOW)
+    light = np.where(known, np.maximum(light - background, 0), 0)
+    average = light[known].mean()
+    if average <= FLAT * background or average * frames * near.sum() * side**2 < PHOTONS:
+        return None
+    row, column = np.unravel_index(light.argmax(), light.shape)
+    return Light(float(light[near].mean()), float(average), (float(rows[row]), float(columns[column])))
+
+
+def _tiles(reduce, values, side):
+    """(rows, columns) of what the pixels of a tile come to, those at the edge being smaller."""
+    for axis in (0, 1):
+        values = reduce.reduceat(values, np.arange(0, values.shape[axis], side), axis=axis)
+    return values

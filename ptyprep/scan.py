@@ -248,7 +248,9 @@ class PtyScan(Tree):
             self._before = self.comm.from_root(self._refuse_output)
         self.look()
         self._find_bad_pixels()
-        self.plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
+        plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
+        self.note(*doubts.of_light(self, plan.center))
+        self.plan = plan
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.lost = np.zeros(self.window.shape, bool)
         self.meta = self._make_meta()
@@ -336,9 +338,14 @@ class PtyScan(Tree):
         return type(self).correct is not PtyScan.correct
 
     @property
+    def from_source(self):
+        """Whether frames go from the source to prepared ones with no hook of the recipe between."""
+        return type(self).load is PtyScan.load and not self.corrects
+
+    @property
     def streams(self):
-        """Whether frames go from the source to prepared ones a few at a time: no hook of the recipe is between."""
-        return type(self).load is PtyScan.load and not self.corrects and _has_reader(self.source)
+        """Whether they do so a few at a time."""
+        return self.from_source and _has_reader(self.source)
 
     @property
     def total(self):

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from ptyprep import PtyScan
 from ptyprep.errors import FrameError
 from ptyprep.frame import FramePlan
-from ptyprep.geometry import object_pixel, off_center, steps
+from ptyprep.geometry import light_around, object_pixel, off_center, steps
 from ptyprep.show import plan_text
 from ptyprep.sources import ArrayFrames
 
@@ -170,3 +170,103 @@ def test_positions_in_another_unit_are_seen_at_once(factor, words):
     for note in scan.notes:
         assert re.search(words, note)
     assert ("none of neighbouring frames" in plan_text(scan)) == (factor >= 1e3)
+
+
+# --- light around a given centre ------------------------------------------------------------------------
+
+BEAM, DETECTOR = (150, 60), (200, 220)
+Y, X = np.ogrid[:DETECTOR[0], :DETECTOR[1]]
+
+
+def spot(width=12.0, peak=40.0, background=0.0):
+    """Mean counts of a beam at `BEAM`."""
+    return background + peak * np.exp(-((Y - BEAM[0])**2 + (X - BEAM[1])**2) / (2 * width**2))
+
+
+PATTERNS = {
+    "a beam": spot(), "on a background": spot(background=1.0),
+    "with a hot pixel": spot() + 1e6 * (Y == 20) * (X == 190),
+    "behind a beam stop": spot(20) * (np.hypot(Y - BEAM[0], X - BEAM[1]) > 8),
+    "wide": spot(40), "weak": spot(peak=1.0)}
+
+
+def frames_of(pattern, seed=0):
+    return np.random.default_rng(seed).poisson(pattern, (12, *DETECTOR)).astype("u4")
+
+
+class Streamed(PtyScan):
+    """Frames in memory that are prepared without a hook between."""
+    frames_there = frames_of(spot())
+
+    def open(self):
+        return ArrayFrames(self.frames_there)
+
+    def load_geometry(self):
+        return {name: value for name, value in RECORDED.items() if name != "center"}
+
+    def load_positions(self):
+        return RASTER[:len(self.frames_there)]
+
+
+def notes_of(frames, cls=Streamed, **pars):
+    scan = type("Mine", (cls,), {"__doc__": "Mine.", "frames_there": frames})(pars).initialize()
+    return [note for note in scan.notes if not note.startswith("the region reaches beyond")]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_given_centre_where_no_light_is_is_said_once(pattern):
+    frames = frames_of(PATTERNS[pattern])
+    for center in (BEAM, (BEAM[0] + 12, BEAM[1] - 12)):
+        assert notes_of(frames, center=center) == []
+    (note,) = notes_of(frames, center=BEAM[::-1], shape=64)
+    assert note.startswith("almost no light falls around center, row 60, column 150 (keyword)")
+    assert note.endswith("are rows and columns exchanged?")
+    row, column = map(float, re.search("brightest place is near row ([0-9.]+), column ([0-9.]+)", note).groups())
+    assert np.hypot(row - BEAM[0], column - BEAM[1]) < (30 if pattern in ("behind a beam stop", "wide") else 10)
+    (note,) = notes_of(frames, center="fft")
+    assert "row 0, column 0 (keyword)" in note and "exchanged" not in note
+
+
+FLAT = np.random.default_rng(1).poisson(100, DETECTOR).astype(float)
+
+
+@pytest.mark.parametrize("pattern", {"near field": FLAT, "nothing": 0 * FLAT, "one photon": 1.0 * (Y == 9) * (X == 9),
+                                     "noise": 1e-3 + 0 * FLAT}.items(), ids=lambda item: item[0])
+def test_nothing_is_said_where_light_stands_out_nowhere(pattern):
+    assert notes_of(frames_of(pattern[1]), center=BEAM[::-1]) == []
+
+
+def test_nothing_is_said_of_what_nobody_gave_or_cannot_be_seen(monkeypatch):
+    frames, dark = frames_of(spot()), BEAM[::-1]
+    assert notes_of(frames, auto_center=True)[0].startswith("centre of the light found")
+    recorded = type("Known", (Streamed,), {"__doc__": "Known.",
+                                           "load_geometry": lambda self: {**RECORDED, "center": dark}})
+    assert notes_of(frames, recorded) == notes_of(frames, recorded, center=dark) == []
+
+    def load(self, points):             # a hook is not asked twice for a frame
+        return self.frames_there[points]
+    assert notes_of(frames, type("Hook", (Streamed,), {"__doc__": "Hook.", "load": load}), center=dark) == []
+    good = np.ones(DETECTOR, bool)
+    good[30:90, 120:180] = False
+    hidden = type("Masked", (Streamed,), {"__doc__": "Masked.", "load_weight": lambda self: good})
+    assert notes_of(frames, hidden, center=dark) == []
+
+
+def test_frames_that_cannot_be_read_or_still_come_are_not_waited_for(monkeypatch):
+    def fails(self, indices, window=None):
+        raise OSError("the disk is gone")
+    with monkeypatch.context() as changed:
+        changed.setattr(ArrayFrames, "read", fails)
+        assert notes_of(frames_of(spot()), center=BEAM[::-1]) == []
+    monkeypatch.setattr(ArrayFrames, "progress", lambda self: (3, False))
+    assert notes_of(frames_of(spot()), center=BEAM[::-1]) == []
+
+
+def test_light_is_counted_in_a_frame_whatever_was_added_up():
+    pattern, good = spot(background=2.0), np.ones(DETECTOR, bool)
+    good[:, 100:110] = False
+    counted = 5 * good.astype("u4")
+    light = light_around(pattern * counted, counted, BEAM)
+    assert light.around == pytest.approx(pattern[125:175, 35:85].mean() - 2, rel=0.1)
+    assert light.average == pytest.approx(pattern[good].mean() - 2, rel=0.05)
+    assert light_around(pattern * counted, 0 * counted, BEAM) is None

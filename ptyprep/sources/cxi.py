@@ -3,7 +3,16 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, read_dataset, read_numbers, reading, scalar
+from ptyprep.sources.hdf5 import (
+    Hdf5Stack,
+    dead_links,
+    is_hdf5,
+    listed_links,
+    read_dataset,
+    read_numbers,
+    reading,
+    scalar,
+)
 from ptyprep.units import KEV, photon_energy
 
 LARGEST_ENERGY = 1e-12      # J, 6 MeV; a ring's energy stands in the same place in files that are half NeXus
@@ -22,7 +31,9 @@ class CxiFile(Hdf5Stack):
         with reading(path, "a CXI file") as file:
             key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), None)
             if key is None:
-                raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}")
+                dead = dead_links(file)
+                raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}"
+                                  + (f". Links that lead nowhere: {listed_links(dead)}" if dead else ""))
         super().__init__(path, key)
         with reading(path, "a CXI file") as file:
             self._read_geometry(file)
