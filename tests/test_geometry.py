@@ -187,7 +187,7 @@ PATTERNS = {
     "a beam": spot(), "on a background": spot(background=1.0),
     "with a hot pixel": spot() + 1e6 * (Y == 20) * (X == 190),
     "behind a beam stop": spot(20) * (np.hypot(Y - BEAM[0], X - BEAM[1]) > 8),
-    "wide": spot(40), "weak": spot(peak=1.0)}
+    "wide": spot(40), "weak": spot(peak=2.0)}
 
 
 def frames_of(pattern, seed=0):
