@@ -160,11 +160,21 @@ class FileScan(Beside):
                  "positions.file (a table, or an HDF5 file with positions.slow_key and positions.fast_key)")
                 for name, how in super().needs()]
 
+    @property
+    def positions_origin(self):
+        said, p = super().positions_origin, self.p.positions
+        if said != "recorded" or not (p.file or p.slow_key or p.fast_key):
+            return said
+        file = self.positions_file() or getattr(self.source, "path", None)
+        keys = ", ".join(key for key in (p.slow_key, p.fast_key) if key)
+        return ": ".join(filter(None, [str(file or ""), keys]))
+
     # --- positions ----------------------------------------------------------------------------------
 
     def _scans(self):
         """The scans that are joined, or the only one."""
-        file, parts, source = self.positions_file(), getattr(self.source, "parts", None), self.source
+        parts, source = getattr(self.source, "parts", None), self.source
+        file = self.positions_file() if self.p.positions_theory is None else None
         if source is None:
             return [_Scan(file, None)]
         if file is None and parts:
@@ -352,9 +362,10 @@ class FileScan(Beside):
     def _cut_raster(self, skip, rows, cols):
         """The scan points that bounds in numbers leave, and every `skip`-th of them; also of a raster that was cut
         short."""
-        scans = self._scans()
-        rasters = [getattr(self.source, "grid", None)] if self._rasters is None else self._rasters
-        points = []
+        scans, points = self._scans(), []
+        rasters = self._rasters or [scan.grid for scan in scans]
+        if (theory := self.p.positions_theory) is not None and theory.ndim == 3 and len(scans) == 1:
+            rasters = [theory.shape[:2]]
         for scan, raster in zip(scans, rasters):
             count = self.points() if len(scans) == 1 else scan.frames
             if raster is not None and raster[0] * raster[1] >= count:
@@ -366,7 +377,8 @@ class FileScan(Beside):
                 raise ParameterError(f"positions.bounding_box.slow_axis_bounds={rows}: these positions are a list and "
                                      f"no raster; fast_axis_bounds counts in it, or give y and x in metres")
             points.append(scan.start + np.arange(count)[_bounds(cols)][::skip])
-        return np.concatenate(points)
+        points = np.concatenate(points)
+        return points[points < self.points()]       # positions_theory may be of the first frames only
 
     def positions_file(self):
         """The file with the positions, None for that of the frames. A recipe that knows where its beamline puts them

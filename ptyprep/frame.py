@@ -87,8 +87,10 @@ class FramePlan:
         center = center_of(raw, center)
         rows, cols = (-top, raw[0] + bottom - 1), (-left, raw[1] + right - 1)
         if not all(lo - 0.5 <= c < hi + 0.5 for c, (lo, hi) in zip(center, (rows, cols))):
+            inside = all(lo - 0.5 <= c < hi + 0.5 for c, (lo, hi) in zip(center, (cols, rows)))
             raise FrameError(f"center={center} (row, col) lies outside the raw frame of {raw} pixels: expected "
-                             f"rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}")
+                             f"rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}"
+                             + (f". {center[::-1]} lies on it: are rows and columns exchanged?" if inside else ""))
         transpose, flipud, fliplr = orientation_flags(orientation)
         plan = cls(raw, region, center, transpose, flipud, fliplr, rebin, mean)
         if any(lo >= n or lo + size <= 0 for lo, size, n in zip(plan._starts, region, raw)):

@@ -23,7 +23,8 @@ def info(scan):
     source files, bad frames, versions; what differs between equal runs is in `run`."""
     p, plan, tree = scan.p, scan.plan, {}
     values = {**p.flat(), "center": plan.center, "shape": plan.region, "save": scan.save_mode,
-              "psize": tuple(map(float, np.broadcast_to(p.psize, 2))), "orientation": orientation_flags(p.orientation)}
+              "psize": tuple(map(float, np.broadcast_to(p.psize, 2))), "orientation": orientation_flags(p.orientation),
+              "rebin": plan.rebin}
     for name, value in values.items():
         *groups, leaf = name.split(".")
         at = tree

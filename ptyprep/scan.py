@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import faces, provenance, sample
+from ptyprep import doubts, faces, provenance, sample
 from ptyprep.batch import EOS, WAIT, Meta
 from ptyprep.codec import Encoder
 from ptyprep.correct import LOST, Corrections
@@ -35,12 +35,11 @@ CHUNK_BYTES = 128 << 20     # prepared data in a chunk, unless the user says how
 BATCH_BYTES = 32 << 20      # the same where no file is written, for three batches are in memory at once;
 BATCH_FRAMES = 16           # but so many frames, if they fit into a chunk: else threads have nothing to do
 PAUSE = 0.1                 # seconds between two looks for frames
-FAR = 0.1                   # metres; positions that spread further are probably in another unit
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
-         "lost", "limits", "on_negative", "found_bad", "recorded_center", "raw_shape", "raw_dtype", "selection",
-         "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}       # what a scan keeps, by name
+         "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "raw_shape", "raw_dtype",
+         "selection", "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}     # what a scan keeps
 
 
 class PtyScan(Tree):
@@ -65,10 +64,11 @@ class PtyScan(Tree):
             "is n // 2, geometric (n - 1) / 2, fft 0. None: as the detector recorded it.")
     auto_center: bool | None = Par(None, level=0, doc="Find the centre from frames of the whole scan. None: no, but "
                                                       "the message says how where no centre is known.")
-    orientation: int | tuple[bool, bool, bool] = Par(
+    orientation: int | tuple[bool, bool, bool] | None = Par(
         0, ge=0, le=7, level=0, doc="Turns of the frame: (transpose, flip rows, flip columns) in this order, or the "
-                                    "number 4 transpose + 2 flip rows + 1 flip columns.")
-    rebin: int = Par(1, unit="pixel", ge=1, le=32, level=0, doc="Join n x n raw pixels; must divide shape.")
+                                    "number 4 transpose + 2 flip rows + 1 flip columns. None: as recorded, else 0.")
+    rebin: int | None = Par(1, unit="pixel", ge=1, le=32, level=0,
+                            doc="Join n x n raw pixels; must divide shape. None: 1.")
     rebin_mode: str = Par("sum", choices=("sum", "mean"), level=2, doc="Add the counts of joined pixels, or average "
                                                                       "them as PtyPy does.")
     energy: float | None = Par(None, unit="keV", gt=0, le=5000, level=0,
@@ -76,7 +76,7 @@ class PtyScan(Tree):
     electron_data: bool | None = Par(None, doc="The frames are of electrons, and energy is their kinetic energy. The "
                                                "file then holds the photon energy of the same wavelength.")
     distance: float | None = Par(None, unit="m", gt=0, le=1000, level=0, doc="Sample to detector.")
-    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=0.01, level=0,
+    psize: float | tuple[float, float] | None = Par(None, unit="m", gt=0, le=1, level=0,
                                                     doc="Pixel size of the raw detector, one number or (y, x).")
     padding: int | tuple[int, int, int, int] | None = Par(
         None, unit="pixel", ge=0, level=2, doc="Rows and columns of weight 0 around the raw frame, one number or (top, "
@@ -84,7 +84,9 @@ class PtyScan(Tree):
                                                "pixel; its names, and a shape that is not given, mean the padded "
                                                "frame.")
     positions_theory: Array | None = Par(None, unit="m", level=2,
-                                         doc="Positions (n, 2), (y, x), used where the recipe has none.")
+                                         doc="Positions (n, 2) or (rows, columns, 2), (y, x), instead of those that "
+                                             "the recipe would read; as many frames are prepared. Positions that "
+                                             "load() returns with frames win.")
     num_frames: int | None = Par(None, unit="frames", gt=0, doc="Prepare at most so many frames.")
     frames: str | None = Par(None, doc="Which scan points: first:last:step, counted from 0, last excluded.")
     frames_per_chunk: int | None = Par(None, unit="frames", gt=0,
@@ -172,7 +174,9 @@ class PtyScan(Tree):
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = self.limits = self.on_negative = None
         self.recorded_center = self.found_bad = self.growing = self.save_mode = None
+        self.recorded_geometry = {}             # as the user's values are, though these win
         self.blanks = 0                         # frames of weight 0 at the end
+        self._loads_positions = False           # whether the first frame came with its position
         self._before = {}                       # the fingerprint of the run that is resumed
         self._under_way = None                  # the `Run`, once it is initialized
 
@@ -256,7 +260,9 @@ class PtyScan(Tree):
             self._before = self.comm.from_root(self._refuse_output)
         self.look()
         self._find_bad_pixels()
-        self.plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
+        plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
+        self.note(*doubts.of_light(self, plan.center))
+        self.plan = plan
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}
         self.lost = np.zeros(self.window.shape, np.uint8)
         self.meta = self._make_meta()
@@ -298,6 +304,7 @@ class PtyScan(Tree):
         self.limits, self.on_negative = self._count_limits()
         self._require()
         self.comm.from_root(self._refuse_missing)
+        self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
         if self.p.dfile is not None:
             self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)
             self.save_mode = self.p.save or self._before.get("save") or ("link" if self.growing else "merge")
@@ -344,9 +351,14 @@ class PtyScan(Tree):
         return type(self).correct is not PtyScan.correct
 
     @property
+    def from_source(self):
+        """Whether frames go from the source to prepared ones with no hook of the recipe between."""
+        return type(self).load is PtyScan.load and not self.corrects
+
+    @property
     def streams(self):
-        """Whether frames go from the source to prepared ones a few at a time: no hook of the recipe is between."""
-        return type(self).load is PtyScan.load and not self.corrects and _has_reader(self.source)
+        """Whether they do so a few at a time."""
+        return self.from_source and _has_reader(self.source)
 
     @property
     def total(self):
@@ -378,6 +390,13 @@ class PtyScan(Tree):
     def prepared_shape(self):
         """(h, w) of a prepared frame, known before the centre is."""
         return (self.plan or self.plan_about("geometric")).shape
+
+    @property
+    def positions_origin(self):
+        """Where the positions come from, in words for a plan. A recipe that knows the file says more."""
+        if self._loads_positions or self.positions is None:
+            return "from load()"
+        return "recorded" if self.p.positions_theory is None else "positions_theory"
 
     @property
     def finds_center(self):
@@ -482,7 +501,7 @@ class PtyScan(Tree):
 
     def _check_parameters(self):
         p = self.p
-        if p.name not in (None, self.recipe_name, type(self).__name__):
+        if p.name not in (None, self.recipe_name, *(cls.__name__ for cls in type(self).__mro__)):
             raise ParameterError(f"these parameters are for recipe {p.name!r}, this is {self.recipe_name!r}")
         if p.save and p.dfile is None:
             raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
@@ -499,21 +518,27 @@ class PtyScan(Tree):
                               f"{', '.join(RECORDED)}")
         for key, value in geometry.items():
             self.p.record(key, value)
-        self.recorded_center = geometry.get("center")
+            try:
+                self.recorded_geometry[key] = self.tree[key].convert(value)
+            except ParameterError:      # the user gave another value, or `record` had raised
+                continue
+        self.recorded_center = self.recorded_geometry.get("center")
 
     def _load_positions(self):
-        found, theory = self._shared(self.load_positions), self.p.positions_theory
-        if found is not None and theory is not None:
-            self.note("positions_theory is not used: the scan has positions of its own")
-        found = theory if found is None else found
-        if found is None:
-            return None
-        found = checked(found)
+        theory = self.p.positions_theory
+        if theory is None:
+            found = self._shared(self.load_positions)
+            if found is None:
+                return None
+            found = checked(found)
+        else:
+            found = refuse_unknown(checked(theory, "positions_theory"), what="positions_theory")
+            unread = [name for name in self.p.origins() if name.startswith("positions.") and self.p.given(name)
+                      and not name.startswith(("positions.bounding_box.", "positions.skip"))]
+            if unread:
+                self.note(f"positions_theory is used as it is: {', '.join(unread)} change nothing")
         known = found[np.isfinite(found).all(axis=1)]
-        spread = np.ptp(known, axis=0).max() if len(known) else 0
-        if spread > FAR:
-            self.note(f"the positions spread over {spread:g} m: are they in metres?")
-        if len(known) > 1 and spread == 0:
+        if len(known) > 1 and not np.ptp(known, axis=0).any():
             self.note(f"all {len(known)} positions are the same")
         return found
 
@@ -525,6 +550,11 @@ class PtyScan(Tree):
         there, finished = self.comm.from_root(self.source.progress) if self.source is not None else (0, False)
         if finished:
             counts["frames"] = there
+        theory = p.positions_theory is not None and counts["positions"] < counts.get("frames", 0)
+        if theory:              # it says how many frames are meant
+            self.note(f"positions_theory has {counts['positions']} positions and the scan {there} frames: the first "
+                      f"{counts['positions']} are taken")
+            del counts["frames"]
         wanted = Selection.of(p.frames, num_frames=p.num_frames)
         fewest = min(counts.values(), default=None)
         if len(set(counts.values())) > 1 and (wanted.count is None or wanted.reached(fewest) < wanted.count):
@@ -544,7 +574,8 @@ class PtyScan(Tree):
         return selection
 
     def _find_raw(self):
-        """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read."""
+        """((h, w), kind of number) of a raw frame: from the source, else from the first frame that can be read, which
+        also shows whether `load` brings positions."""
         if self.source is not None:
             return tuple(self.source.shape[-2:]), self.source.dtype
         tries = 1 if self.p.bad_frames == "raise" else self.selection.count or sample.FRAMES
@@ -555,8 +586,8 @@ class PtyScan(Tree):
                 failure = None
                 for point in self.selection.raw(range(tries)):
                     try:
-                        frames = Loaded.of(self.load([point]), [point], self.recipe_name).frames
-                        return frames.shape[-2:], frames.dtype
+                        loaded = Loaded.of(self.load([point]), [point], self.recipe_name)
+                        return loaded.frames.shape[-2:], loaded.frames.dtype, loaded.positions is not None
                     except Exception as err:
                         if not unreadable(err):
                             raise
@@ -568,7 +599,10 @@ class PtyScan(Tree):
                     self.note("waiting for the first frame")
                 waiting = True
                 time.sleep(PAUSE)
-        return self.comm.from_root(first)
+        shape, dtype, self._loads_positions = self.comm.from_root(first)
+        if self._loads_positions and self.p.positions_theory is not None:
+            self.note("load() brings positions with the frames: they are used instead of positions_theory")
+        return shape, dtype
 
     def _load_weight(self):
         weight = self._shared(self.load_weight)

@@ -4,11 +4,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import faces, h5rw
+from ptyprep import doubts, faces, geometry, h5rw
 from ptyprep.errors import SourceError
 from ptyprep.masks import REASONS
 from ptyprep.sources import PtydFile, layout_of
 from ptyprep.sources.hdf5 import by_matlab, is_hdf5, read_dataset, reading
+from ptyprep.units import factor
 
 TREE_LINES, MEMBERS, SMALL = 80, 60, 3      # of a tree, of one group, numbers that are shown as they are
 UNTOLD = {"origins"}                        # a line for each parameter, mostly "default"
@@ -23,6 +24,7 @@ def plan_text(scan):
     chunk = scan.chunk_frames
     frame = h * w * made.itemsize
     window = plan.region if scan.finds_center else plan.window.shape
+    wanted = None if scan.positions_origin == "from load()" else doubts.wanted_positions(scan)
     held = chunk * (window[0] * window[1] * (raw.itemsize + 1) + frame + h * w)
     rows = [("recipe", scan.recipe_name),
             ("frames", "not known yet" if n is None else f"{n} of {source.shape[0] if source else n}"),
@@ -33,13 +35,13 @@ def plan_text(scan):
                                          f"{plan.window.cols.start} to {plan.window.cols.stop - 1}")),
             *_padding(scan, plan),
             ("centre", "found from a sample of frames when it runs" if scan.finds_center else
-             f"row {plan.center[0]:g}, column {plan.center[1]:g} ({p.origin('center')})"),
+             f"{doubts.place(plan.center)} ({_origin(scan, 'center', plan.center)})"),
             *[("corrected", f"{scan.corrections}, to {scan.counts_dtype}")] * (scan.corrections is not None),
             ("prepared", f"{h} x {w} pixels, {made}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
-            *[(name, f"{faces.display(getattr(p, name), unit)} ({p.origin(name)})")
-              for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"))],
-            ("positions", _extent(scan.positions if scan.positions is None or n is None else
-                                  scan.positions[scan.selection.raw(range(n))])),
+            *[(name, f"{faces.display(getattr(p, name), unit)} ({_origin(scan, name, getattr(p, name))})")
+              for name, unit in doubts.UNITS.items()],
+            ("positions", _planned_positions(scan)),
+            *_on_object(wanted, *doubts.on_object(scan)),
             ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame" + _reasons(scan)),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
@@ -53,6 +55,43 @@ def plan_text(scan):
         rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in scan.notes]
     return _table(rows)
+
+
+def _planned_positions(scan):
+    """How many positions there are and where they come from."""
+    if scan.positions_origin == "from load()":
+        return "with the frames, from load()"
+    return f"{_extent(doubts.wanted_positions(scan))} ({scan.positions_origin})"
+
+
+def _origin(scan, name, value):
+    """Where a value of the geometry came from; and what the detector recorded, where that is another one."""
+    origin, recorded = scan.p.origin(name), scan.recorded_geometry.get(name)
+    if recorded is None or isinstance(recorded, str) or np.all(np.equal(value, recorded)):
+        return origin
+    return f"{origin}; the detector recorded " + (
+        doubts.place(np.broadcast_to(recorded, 2)) if name == "center" else
+        faces.display(recorded, doubts.UNITS[name]))
+
+
+def _on_object(positions, pixel, frame):
+    """What frames and positions (n, 2) mean on the object: sizes (y, x) [m] of a pixel and of what a frame covers; None
+    where they are not known."""
+    if pixel is not None:
+        yield "object", f"pixel {doubts.size(pixel)}, a frame covers {doubts.size(frame)}"
+    steps = None if positions is None else geometry.steps(positions)
+    if steps is None:
+        return
+    extent = np.nanmax(positions, axis=0) - np.nanmin(positions, axis=0)
+    if frame is not None:
+        yield "field", f"of view {doubts.size(extent + frame)}, positions and the frames around them"
+    yield "step", (f"{doubts.size(steps.next)} from one position to the next, {doubts.size(steps.nearest)} to the "
+                   f"nearest one (medians)")
+    if frame is not None:
+        width = max(frame)
+        yield "overlap", ("none of neighbouring frames" if steps.nearest >= width else
+                          f"{1 - steps.nearest / width:.0%} of neighbouring frames, {doubts.size(width)} wide; less of "
+                          f"the beams, whose width is not known")
 
 
 def _reasons(scan):
@@ -78,8 +117,13 @@ def show_text(path):
     recorded = source.recorded
     for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"), ("center", "pixel")):
         rows.append((name, faces.display(recorded[name], unit) if name in recorded else "not recorded"))
-    positions = getattr(source, "positions", getattr(source, "translation", None))
+    positions = _positions_in(source)
     rows.append(("positions", _extent(positions)))
+    pixel = frame = None
+    if all(name in recorded for name in doubts.UNITS):
+        pixel = geometry.object_pixel(recorded["energy"], recorded["distance"], recorded["psize"], (h, w))
+        frame = h * pixel[0], w * pixel[1]
+    rows += _on_object(positions, pixel, frame)
     if isinstance(source, PtydFile):
         rows += _prepared_rows(source)
     if source.mask is not None:
@@ -90,6 +134,16 @@ def show_text(path):
     rows += [("note", note) for note in source.notes]
     text = _table(rows)
     return f"{text}\n\n{_tree(path)}" if is_hdf5(path) else text
+
+
+def _positions_in(source):
+    """(n, 2) [m] as far as the file itself says: of a prepared scan, CXI, or the two axes of a NeXus scan."""
+    if (moved := getattr(source, "translation", None)) is not None:
+        return moved[:, 1::-1]                      # x, y, z
+    axes = getattr(source, "axes", ())
+    if len(axes) == 2 and all(axis.units for axis in axes):
+        return np.column_stack([np.ravel(axis.values) * factor(axis.units) for axis in axes])
+    return getattr(source, "positions", None)
 
 
 def _prepared_rows(source):

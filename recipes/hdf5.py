@@ -18,7 +18,8 @@ class Hdf5(OuterScan):
         """Where the frames are."""
         file: Path = Par(source=True, level=0, doc="HDF5 file with the frames.")
         key: str | None = Par(None, level=0,
-                              doc="Dataset (n, h, w) or (rows, columns, h, w). None: the only one there.")
+                              doc="Dataset (n, h, w) or (rows, columns, h, w). None: the only one there whose "
+                                        "frames can be images, unless a link in the file leads nowhere.")
         join: tuple[Path, ...] | None = Par(None, doc="More files of the same layout, whose frames follow; and whose "
                                                       "positions do, where positions.file is not given.")
 

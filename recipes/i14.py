@@ -11,7 +11,17 @@ from ptyprep.correct import Corrections, median
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
-from ptyprep.sources.hdf5 import is_hdf5, member, reading, stacks_in, unit_of
+from ptyprep.sources.hdf5 import (
+    can_be_frames,
+    is_hdf5,
+    leads_to,
+    listed_links,
+    listed_stacks,
+    member,
+    reading,
+    stacks_in,
+    unit_of,
+)
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable
 SET, READBACK = ("{0}_value_set", "{0}/value_set"), ("{0}_value", "{0}", "{0}/value", "{0}/{0}")
@@ -122,7 +132,7 @@ class I14(Hdf5):
 
     def _frames_in(self, file):
         """The name of the dataset with the detector's frames."""
-        wanted, found, dangling, seen = self.p.detector, {}, [], set()
+        wanted, found, dead, seen = self.p.detector, {}, {}, set()
         for place in _places(file, deep=False):
             for name in [wanted] if wanted else _members(file, place):
                 key = f"{place}/{name}/data".lstrip("/")
@@ -134,13 +144,16 @@ class I14(Hdf5):
                         found[key] = node.shape
                         seen.add((info.fileno, info.addr))
                 elif "data" in _members(file, f"{place}/{name}"):
-                    dangling.append(key)
-        if len(found) == 1 or not found and dangling:
-            return next(iter(found or dangling))        # of a link that leads nowhere, the source says where it leads
-        listed = ", ".join(f"{key} {shape}" for key, shape in (found or stacks_in(file)).items()) or "none"
-        raise SourceError(f"{file.filename}: expected frames in one group entry*/{wanted or '<detector>'}/data; "
-                          f"{'those' if found else 'the stacks'} that are there: {listed}. Set detector, or "
-                          f"intensities.key")
+                    dead[key] = leads_to(file[f"{place}/{name}"], "data")
+        images = [key for key, shape in found.items() if wanted or can_be_frames(shape)]
+        if len(images) == 1 and (wanted or not dead):
+            return images[0]
+        if dead and not found and (wanted or len(dead) == 1):
+            return next(iter(dead))         # the source says where it leads
+        lost = f"links that lead nowhere, and may be the frames: {listed_links(dead)}. " if dead else ""
+        raise SourceError(f"{file.filename}: {lost}Expected frames in one group entry*/{wanted or '<detector>'}/data; "
+                          f"{'those' if found else 'the stacks'} that are there: "
+                          f"{listed_stacks(found or stacks_in(file)) or 'none'}. Set detector, or intensities.key")
 
     def _take_recorded(self, file, name):
         """Fill `recorded_<name>` with a dataset that is known to hold it, and its factor where it has no unit."""

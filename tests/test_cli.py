@@ -220,6 +220,22 @@ def test_the_plan_reads_no_frames_and_writes_nothing(folder, run, monkeypatch):
     assert auto.code == 0 and "found from a sample of frames" in auto.out
 
 
+@pytest.mark.parametrize("command, said", [
+    (EIGER, "12 over .* um (../raw/pos.txt)"), (ANY, "12 over .* um (../raw/any.h5: y, x)"),
+    (("prepare", "cxi", "../raw/s.cxi"), "12 over .* um (recorded)"),
+    ((*EIGER, "--positions_theory", "theory.npy"), "12 over 0 x 22 um (positions_theory)"),
+    (("prepare", "./mine.py", "--num_frames", "4"), "with the frames, from load()")])
+def test_the_plan_says_which_positions_are_used(folder, run, command, said):
+    np.save("theory.npy", np.arange(12)[:, None] * [0, 2e-6])
+    (folder / "mine.py").write_text(
+        "import numpy as np\nfrom ptyprep import Par, PtyScan\nclass Mine(PtyScan):\n    'Mine.'\n"
+        "    energy, distance, psize, center = Par(8.0), Par(1.0), Par(1e-4), Par('fftshift')\n"
+        "    def load(self, at): return np.ones((len(at), 8, 8)), np.zeros((len(at), 2)), None\n")
+    done = run(*command, "--plan")
+    line = re.search("^positions +(.*)$", done.out, re.MULTILINE)
+    assert line and re.fullmatch(re.escape(said).replace(r"\.\*", ".*"), line[1]), (line, done.err)
+
+
 def test_the_plan_says_where_the_region_is_beyond_the_frame(folder, run):
     padded = run(*EIGER, "--plan", "--shape", "24,16")
     assert re.search("^padding +2 rows above the raw frame, 2 below, 0 columns left, 0 right: weight 0$", padded.out,

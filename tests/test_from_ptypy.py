@@ -2,9 +2,11 @@
 import re
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from ptyprep import PtyScan, registry
+from ptyprep import ParameterError, PtyScan, registry
 from ptyprep.params import walk
 
 PAGE = (Path(__file__).parents[1] / "docs" / "from_ptypy.md").read_text()
@@ -23,6 +25,17 @@ LOADER = """intensities.file intensities.key positions.file positions.slow_key p
     recorded_psize.multiplier outer_index padding electron_data frameorder.indices""".split()
 SWMR = """intensities.live_key positions.live_fast_key positions.live_slow_key
     positions.fast_key_with_expected_shape positions.slow_key_with_expected_shape""".split()
+# Their defaults, those of parameters without a counterpart left out.
+DEFAULTS = {
+    "name": "PtyScan", "dfile": None, "save": None, "auto_center": None, "load_parallel": "data", "rebin": None,
+    "orientation": None, "min_frames": 1, "positions_theory": None, "num_frames": None, "label": None,
+    "experimentID": None, "version": 0.1, "shape": 256, "center": "fftshift", "psize": 0.000172, "distance": 7.19,
+    "energy": 7.2}
+LOADER_DEFAULTS = {name: None for name in LOADER if name not in ("intensities.file", "intensities.key")} | {
+    "positions.slow_multiplier": 1.0, "positions.fast_multiplier": 1.0, "positions.skip": 1, "mask.invert": False,
+    "normalisation.sigma": 3, "recorded_energy.multiplier": 1.0, "recorded_energy.offset": 0.0,
+    "recorded_distance.multiplier": 1.0, "recorded_psize.multiplier": 1.0, "electron_data": False,
+    "positions.slow_key": "y", "positions.fast_key": "x"}       # without any it cannot be used
 RECIPES = """PtydScan MoonFlowerScan QuickScan SimScan Hdf5Loader Hdf5LoaderFast SwmrLoader DiamondNexus
     DiamondZMQLoader EpsicHdf5Loader EpsicHdf5LoaderFast NanomaxStepscanNov2018 NanomaxFlyscanMay2019
     NanomaxStepscanSep2019 NanomaxFlyscanDec2019 NanomaxContrast NanomaxZmqScan NanomaxBraggJune2017
@@ -53,6 +66,32 @@ def test_every_parameter_has_its_row_and_its_counterpart_exists(title, theirs, r
         par = ours[here.strip("`")]
         assert unit == (par.unit or ""), (name, unit, par.unit)
         assert all(mention in ours for mention in re.findall(r"`([a-z_]+\.[a-z_.]+)`", differs)), differs
+
+
+def test_every_default_of_ptypy_may_be_given_and_means_what_it_means_there(tmp_path):
+    """A frame is then the 256 x 256 pixels around pixel (h // 2, w // 2), neither joined nor turned."""
+    here = {row[1].strip("`") for title in ("PtyScan", "Hdf5Loader") for row in rows(title)}
+    assert here - {"none", "intensities.file", "intensities.key"} == DEFAULTS.keys() | LOADER_DEFAULTS.keys()
+    frames = np.random.default_rng(1).integers(0, 9, (3, 260, 264)).astype("u2")
+    y, x = np.arange(3) * 1e-6, np.arange(3) * -2e-6
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["data"], file["y"], file["x"] = frames, y, x
+    scan = registry.recipe("hdf5")({"intensities.file": tmp_path / "f.h5", "intensities.key": "data", **DEFAULTS,
+                                    **LOADER_DEFAULTS, "dfile": tmp_path / "o.ptyd"}).initialize()
+    (batch,) = scan.batches(10)
+    assert np.array_equal(batch.data, frames[:, 2:258, 4:260]) and batch.data.dtype == "u2"
+    assert np.array_equal(batch.position, np.c_[y, x])
+    with h5py.File(tmp_path / "o.ptyd") as file:
+        assert file["info/rebin"][()] == 1 and not file["info/orientation"][()].any()
+        assert [file[f"meta/{name}"][()] for name in ("energy", "distance")] == [7.2, 7.19]
+
+
+def test_parameters_for_another_recipe_are_refused_and_those_of_a_base_are_not():
+    cls = registry.recipe("moonflower")
+    for name in ("PtyScan", "Moonflower", "moonflower", None):
+        cls(name=name, shape=32, num_frames=1).look()
+    with pytest.raises(ParameterError, match="these parameters are for recipe 'Hdf5Loader', this is 'moonflower'"):
+        cls(name="Hdf5Loader").look()
 
 
 def test_every_recipe_has_its_row_and_its_counterpart_exists():

@@ -94,6 +94,33 @@ def test_rows_of_a_list_are_refused(tmp_path):
         scan_of(tmp_path, frames, slow, fast, **{"positions.bounding_box.slow_axis_bounds": 1}).initialize()
 
 
+THEORY = 3 * np.stack([SLOW, FAST], -1)
+
+
+@pytest.mark.parametrize(("frames", "theory"), [
+    (FRAMES, THEORY.reshape(-1, 2)), (FRAMES, THEORY), (FRAMES.reshape(-1, H, W), THEORY)],
+    ids=["the frames' raster", "both", "a raster of its own"])
+@pytest.mark.parametrize(("pars", "cut"), [
+    ({}, np.s_[:, :]), ({"positions.skip": 2}, np.s_[::2, ::2]),
+    ({"positions.bounding_box.slow_axis_bounds": (1, 4), "positions.skip": 2}, np.s_[1:4:2, ::2]),
+    ({"positions.bounding_box.fast_axis_bounds": 1}, np.s_[:, 1:])])
+def test_a_raster_of_theoretical_positions_is_cut_as_any_other(tmp_path, frames, theory, pars, cut):
+    scan = scan_of(tmp_path, frames, SLOW, FAST, positions_theory=theory, **pars)
+    assert np.array_equal(holds(scan, NUMBERS[cut].ravel()), THEORY[cut].reshape(-1, 2))
+    assert any("positions_theory is used as it is: positions.slow_key, positions.fast_key change nothing" in note
+               for note in scan.notes)
+
+
+def test_fewer_theoretical_positions_than_frames_are_of_the_first_ones_whatever_else_is_chosen(tmp_path):
+    few, flat = THEORY.reshape(-1, 2)[:-3], NUMBERS.ravel()[:-3]
+    scan = scan_of(tmp_path, FRAMES.reshape(-1, H, W), datasets={"filter": np.arange(A * B) != 2}, positions_theory=few,
+                   **{"positions.skip": 2, "framefilter.key": "filter"})
+    assert np.array_equal(holds(scan, flat[::2][flat[::2] != 2]), few[::2][flat[::2] != 2])
+    with pytest.raises(ParameterError, match="a list and no raster"):
+        scan_of(tmp_path, FRAMES.reshape(-1, H, W), positions_theory=few,
+                **{"positions.bounding_box.slow_axis_bounds": 1}).initialize()
+
+
 @pytest.mark.parametrize("shapes", [*SHAPES, "list"])
 def test_a_filter_and_an_order_hold_for_every_layout(tmp_path, shapes):
     frames, slow, fast, positions = {**SHAPES, "list": LIST}[shapes]
@@ -707,6 +734,17 @@ def test_joined_scans_have_clocks_triggers_monitors_and_rasters_of_their_own(tmp
     scan = joined(tmp_path / "raster", [(FRAMES[:2], SLOW[:2].ravel(), FAST[:2].ravel(), {}),
                                         (FRAMES[2:], SLOW[2:].ravel(), FAST[2:].ravel(), {})], **{"positions.skip": 2})
     holds(scan, np.concatenate([NUMBERS[:2][::2, ::2].ravel(), NUMBERS[2:][::2, ::2].ravel()]))
+
+
+@pytest.mark.parametrize("count", [12, 10])
+def test_joined_scans_have_their_rasters_under_theoretical_positions_too(tmp_path, count):
+    flat, theory = FRAMES.reshape(-1, H, W), THEORY.reshape(-1, 2)[:count]
+    nothing = {"positions.slow_key": None, "positions.fast_key": None}
+    scan = joined(tmp_path, [(flat[:6].reshape(2, 3, H, W), [0.0], [0.0], {}),
+                             (flat[6:12].reshape(3, 2, H, W), [0.0], [0.0], {})],
+                  positions_theory=theory, **nothing, **{"positions.skip": 2})
+    numbers = np.array([0, 2, 6, 10])[:4 if count > 10 else 3]     # of rasters of 2 x 3 and 3 x 2
+    assert np.array_equal(holds(scan, numbers), theory[numbers])
 
 
 def test_a_field_that_differs_between_joined_files_must_be_named(tmp_path):

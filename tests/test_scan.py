@@ -194,11 +194,53 @@ def test_positions_may_be_a_raster():
     assert np.array_equal(position, places())
 
 
-def test_theoretical_positions_stand_in_where_the_recipe_has_none():
+@pytest.mark.parametrize("base", [Arrays, Asked])
+@pytest.mark.parametrize("grid", [(N, 2), (2, N // 2, 2)])
+def test_theoretical_positions_replace_those_of_the_recipe_which_are_not_even_asked_for(base, grid):
+    def ask(self):
+        raise AssertionError("load_positions() was asked")
     theory = places() * 3
-    for there, expected in ((None, theory), (places(), places())):
-        *_, position, _, _ = prepared(recipe(positions_there=there), positions_theory=theory)
-        assert np.array_equal(position, expected)
+    *_, position, frame, _ = prepared(recipe(base, load_positions=ask), positions_theory=theory.reshape(grid))
+    assert np.array_equal(position, theory) and frame.tolist() == list(range(N))
+
+
+@pytest.mark.parametrize("base", [Arrays, Asked])
+@pytest.mark.parametrize("pars, expected", [
+    ({}, range(7)), ({"num_frames": 5}, range(5)), ({"num_frames": 9}, range(7)), ({"frames": "4:"}, range(4, 7)),
+    ({"frames": "::3"}, (0, 3, 6))])
+def test_as_many_frames_are_prepared_as_there_are_theoretical_positions(base, pars, expected):
+    theory = places(7) * 3
+    data, _, position, frame, _ = prepared(base, positions_theory=theory, **pars)
+    assert frame.tolist() == list(expected) and np.array_equal(position, theory[list(expected)])
+    assert np.array_equal(data, numbered()[list(expected)])
+    said = "positions_theory has 7 positions and the scan 10 frames: the first 7 are taken"
+    assert (said in made(base, positions_theory=theory, **pars).notes) == (base is Arrays)     # Asked does not know
+
+
+def test_more_theoretical_positions_than_frames_are_refused_unless_it_is_said_which():
+    theory = places(12) * 3
+    with pytest.raises(PositionError, match="10 frames but 12 positions.*num_frames=10"):
+        made(positions_theory=theory)
+    assert np.array_equal(prepared(positions_theory=theory, num_frames=10)[2], theory[:10])
+
+
+def test_positions_that_load_returns_win_over_theoretical_ones():
+    def load(self, points):
+        return numbered()[points], places()[points], None
+    cls = recipe(Asked, load=load, load_positions=lambda self: None)
+    scan = made(cls, positions_theory=places(7) * 3)
+    assert "load() brings positions with the frames: they are used instead of positions_theory" in scan.notes
+    assert scan.positions_origin == "from load()"
+    assert np.array_equal(np.concatenate([b.position for b in scan.batches(4)]), places(7))
+
+
+def test_theoretical_positions_that_are_no_numbers_are_refused():
+    theory = places() * 3
+    theory[4, 1] = np.nan
+    with pytest.raises(PositionError, match="positions_theory: 1 of 10 are not finite, the first at scan point 4"):
+        made(positions_theory=theory)
+    with pytest.raises(PositionError, match=r"positions_theory: .*\(10, 3\).*expected \(n, 2\)"):
+        made(positions_theory=np.zeros((N, 3)))
 
 
 def test_positions_that_nobody_has_are_an_error_before_anything_is_written(tmp_path):

@@ -4,7 +4,18 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.sources.formats import CXI
-from ptyprep.sources.hdf5 import Hdf5Stack, is_hdf5, member, read_dataset, read_numbers, reading, scalar, unit_of
+from ptyprep.sources.hdf5 import (
+    Hdf5Stack,
+    dead_links,
+    is_hdf5,
+    listed_links,
+    member,
+    read_dataset,
+    read_numbers,
+    reading,
+    scalar,
+    unit_of,
+)
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, record_size
 from ptyprep.units import factor, photon_energy
 
@@ -25,7 +36,9 @@ class CxiFile(Hdf5Stack):
         with reading(path, "a CXI file") as file:
             key = key or next((k for k in FRAMES if isinstance(file.get(k), h5py.Dataset)), None)
             if key is None:
-                raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}")
+                dead = dead_links(file)
+                raise SourceError(f"{path}: no {FRAMES[0]}; expected a CXI file, found {', '.join(file) or 'nothing'}"
+                                  + (f". Links that lead nowhere: {listed_links(dead)}" if dead else ""))
         super().__init__(path, key)
         with reading(path, "a CXI file") as file:
             self._read_geometry(file)

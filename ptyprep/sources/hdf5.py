@@ -31,6 +31,8 @@ LOOKED_AT = 32              # members of a file's root
 OPEN = 32                   # files that are open at a time
 SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
+LONGEST = 8                 # times the other side of a frame: see `can_be_frames`
+LISTED = 5                  # links that a message names
 
 
 def open_hdf5(path):
@@ -97,24 +99,63 @@ def datasets_in(group, which):
 
     Links that lead nowhere are passed over; links that lead to a group twice are followed once.
     """
-    root = h5py.h5o.get_info(group.id)
-    found, seen = {}, {(root.fileno, root.addr)}
+    return {name: node.shape for name, node, _ in _walk(group) if isinstance(node, h5py.Dataset) and which(node)}
 
-    def walk(group, at, depth):
-        for name in group:
-            try:
-                node = group[name]
-            except (KeyError, OSError):
-                continue
-            token = h5py.h5o.get_info(node.id)
-            if isinstance(node, h5py.Dataset):
-                if which(node):
-                    found[f"{at}/{name}"] = node.shape
-            elif isinstance(node, h5py.Group) and (token.fileno, token.addr) not in seen and depth < 32:
-                seen.add((token.fileno, token.addr))
-                walk(node, f"{at}/{name}", depth + 1)
-    walk(group, "", 0)
-    return found
+
+def dead_links(group):
+    """{name: where it leads} of the links in an open file or group that lead nowhere."""
+    return {name: to for name, node, to in _walk(group) if node is None}
+
+
+def _walk(group, at="", seen=None, depth=0):
+    """(name, object or None where its link leads nowhere, where that leads) of all that is in a group, groups once."""
+    seen = {identity(group)} if seen is None else seen
+    for name in group:
+        node = member(group, name)
+        yield f"{at}/{name}", node, leads_to(group, name) if node is None else ""
+        if isinstance(node, h5py.Group) and identity(node) not in seen and depth < 32:
+            seen.add(identity(node))
+            yield from _walk(node, f"{at}/{name}", seen, depth + 1)
+
+
+def identity(node):
+    """What two names of the same object in open files have in common."""
+    info = h5py.h5o.get_info(node.id)
+    return info.fileno, info.addr
+
+
+def leads_to(group, name):
+    """Where a link in an open group leads that leads nowhere, in words."""
+    link = _link(group, name)
+    if isinstance(link, h5py.ExternalLink):
+        there = (Path(group.file.filename).parent / link.filename).exists()
+        return f"{link.filename}:{link.path} ({'cannot be opened' if there else 'not there'})"
+    return f"{link.path} (not there)" if isinstance(link, h5py.SoftLink) else "what cannot be opened"
+
+
+def can_be_frames(shape):
+    """Whether the last two axes may be taken for an area detector's where nobody says so: neither is 8 times as long as
+    the other.
+
+    Of area detectors the PILATUS 300K-W is the longest, 195 x 1475. X-ray fluorescence has 1 to 16 rows of 1024 to 4096
+    channels, a line detector has one row, and pictures in colour end in 3 or 4.
+
+    >>> [can_be_frames(shape) for shape in ((10, 195, 1475), (10, 4, 4096), (10, 512, 512, 3), (10, 1, 1280))]
+    [True, False, False, False]
+    """
+    return max(shape[-2:]) < LONGEST * min(shape[-2:])
+
+
+def listed_stacks(stacks):
+    """{name: shape} of stacks for a message, with a word where their frames can be no images."""
+    return ", ".join(f"{name} {shape}" + ("" if can_be_frames(shape) else " (no images)")
+                     for name, shape in stacks.items())
+
+
+def listed_links(dead):
+    """{name: where it leads} of links for a message."""
+    some = ", ".join(f"{name} -> {to}" for name, to in list(dead.items())[:LISTED])
+    return some + (f" and {len(dead) - LISTED} more" if len(dead) > LISTED else "")
 
 
 def dataset_in(file, key):
@@ -349,12 +390,17 @@ class Hdf5Stack(InBlocks):
         return stack
 
     def _only_stack(self, file):
-        stacks = stacks_in(file)
-        if len(stacks) != 1:
-            listed = ", ".join(f"{k} {s}" for k, s in stacks.items()) or "none at all"
-            raise SourceError(f"{self.path}: expected one stack of frames, found {listed}. Set the key of the frames "
-                              f"(intensities.key of recipe hdf5)")
-        return next(iter(stacks))
+        stacks, dead = stacks_in(file), dead_links(file)
+        hint = "Set the key of the frames (intensities.key of recipe hdf5)"
+        if dead:        # nobody knows whether they were the frames
+            raise SourceError(f"{self.path}: links that lead nowhere, and may be the frames: {listed_links(dead)}. "
+                              f"Stacks that are there: {listed_stacks(stacks) or 'none at all'}. {hint}, or bring the "
+                              f"files that are missing")
+        images = [name for name, shape in stacks.items() if can_be_frames(shape)]
+        if len(images) != 1:
+            raise SourceError(f"{self.path}: expected one stack of frames, found "
+                              f"{listed_stacks(stacks) or 'none at all'}. {hint}")
+        return images[0]
 
     def _set_pieces(self, file, key, outer=None):
         dataset, more = dataset_in(file, key), outer is not None

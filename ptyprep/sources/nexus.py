@@ -16,7 +16,12 @@ from ptyprep.sources.dectris import CUTOFF, DectrisMaster
 from ptyprep.sources.formats import NEXUS, NEXUS_DECTRIS
 from ptyprep.sources.hdf5 import (
     Hdf5Stack,
+    can_be_frames,
+    identity,
     is_hdf5,
+    leads_to,
+    listed_links,
+    listed_stacks,
     member,
     read_numbers,
     reading,
@@ -28,6 +33,7 @@ from ptyprep.sources.hdf5 import (
 from ptyprep.sources.recorded import note_fields, note_monitor, read_mask, read_quantity, read_saturation, record_size
 from ptyprep.units import factor, photon_energy
 
+NO_FRAMES = ("mask", "flat", "dark", "applied", "value", "number", "bit_depth")     # in names of a detector's fields
 DECTRIS_MAKES = ("dectris", "eiger", "pilatus")     # in the description of a detector
 DEEP = 8                    # groups in groups that are looked through
 SLOW, FAST = (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)     # of a detector that says nothing: y up, x left seen downstream
@@ -93,10 +99,10 @@ class NexusFile(Hdf5Stack):
                               f"{', '.join(file) or 'none'}")
         said = text_attribute(file, "default")
         default = next((e for e in entries if said and e.name == "/" + said.strip("/")), None)
-        if default is not None and self._candidates(default):
+        if default is not None and (self._candidates(default) or self._announced(default)):
             return default
         ptycho = [e for e in entries if "cxi_ptycho" in text_in(e.get("definition")).lower()]
-        holding = ptycho or [e for e in entries if self._candidates(e)] or entries
+        holding = ptycho or [e for e in entries if self._candidates(e) or self._announced(e)] or entries
         if len(holding) > 1:
             raise SourceError(f"{self.path}: frames are in {', '.join(e.name for e in holding)}: set entry to one of "
                               f"them")
@@ -111,30 +117,48 @@ class NexusFile(Hdf5Stack):
             for name in names:
                 node = member(group, name)
                 if isinstance(node, h5py.Dataset) and node.ndim >= 3 and node.dtype.kind in "biuf" \
-                        and min(node.shape[-2:]) > 1 and _identity(node) not in seen:
-                    seen.add(_identity(node))
+                        and min(node.shape[-2:]) > 1 and identity(node) not in seen:
+                    seen.add(identity(node))
                     found[f"{group.name}/{name}"] = node
         return found
 
+    def _announced(self, entry, *, others=True):
+        """{name: where it leads} of links that lead nowhere where frames should be: signals of NXdata and data of
+        NXdetector; with `others`, what else is in another file and may be frames."""
+        found = {}
+        for group in _walk(entry):
+            kind, said = _class(group), text_attribute(group, "signal") or "data"
+            for name in group:
+                frames = name == "data" and kind == "NXdetector" or name == said and kind == "NXdata"
+                elsewhere = others and isinstance(group.get(name, getlink=True), h5py.ExternalLink) and not any(
+                    word in name for word in NO_FRAMES)
+                if (frames or elsewhere) and member(group, name) is None:
+                    found[f"{group.name}/{name}"] = leads_to(group, name)
+        return found
+
     def _frames(self, entry):
-        found = self._candidates(entry)
+        found, dead = self._candidates(entry), self._announced(entry)
+        could_be = f"In {entry.name} could be " + (
+            listed_stacks({name: node.shape for name, node in found.items()}) or
+            "none: no NXdata with a signal and no NXdetector with data of three dimensions or more") + ". Set key"
+        found = {name: node for name, node in found.items() if can_be_frames(node.shape)}
         recorded = {name for name, node in found.items() if self._of_detector(entry, node)}
         default = _default_data(entry)
         signal = None if default is None else next(
             (name for name, node in found.items() for at in _signal(default)
-             if member(default, at) is not None and _identity(member(default, at)) == _identity(node)), None)
-        if signal and (signal in recorded or not recorded):
+             if member(default, at) is not None and identity(member(default, at)) == identity(node)), None)
+        if signal and (signal in recorded or not recorded and not self._announced(entry, others=False)):
             return signal
+        if dead:
+            raise SourceError(f"{self.path}: links that lead nowhere, and may be the frames: {listed_links(dead)}. "
+                              f"{could_be}, or bring the files that are missing")
         for names in (recorded, set(found)):
             if len(names) == 1:
                 return names.pop()
-        raise SourceError(f"{self.path}: which are the frames? In {entry.name} could be "
-                          + (", ".join(f"{name} {node.shape}" for name, node in found.items()) or
-                             "none: no NXdata with a signal and no NXdetector with data of three dimensions or more")
-                          + ". Set key")
+        raise SourceError(f"{self.path}: which are the frames? {could_be}")
 
     def _of_detector(self, entry, dataset):
-        return any(isinstance(node := member(group, "data"), h5py.Dataset) and _identity(node) == _identity(dataset)
+        return any(isinstance(node := member(group, "data"), h5py.Dataset) and identity(node) == identity(dataset)
                    for group in _walk(entry) if _class(group) == "NXdetector")
 
     def _detector(self, entry):
@@ -142,7 +166,7 @@ class NexusFile(Hdf5Stack):
         groups = [group for group in _walk(entry) if _class(group) == "NXdetector"]
         frames = member(entry.file, self.key)
         holding = [g for g in groups if any(isinstance(node := member(g, name), h5py.Dataset) and frames is not None
-                                            and _identity(node) == _identity(frames) for name in g)]
+                                            and identity(node) == identity(frames) for name in g)]
         found = holding or groups
         if len(found) == 1:
             return found[0]
@@ -203,7 +227,7 @@ class NexusFile(Hdf5Stack):
         frames, lead = member(entry.file, self.key), self.grid or self.shape[:1]
         datas = [group for group in _walk(entry) if _class(group) == "NXdata" and any(
             isinstance(node := member(group, name), h5py.Dataset) and frames is not None
-            and _identity(node) == _identity(frames) for name in group)]
+            and identity(node) == identity(frames) for name in group)]
         found = [self._axes_of(group, lead) for group in datas]
         transformations = [group for group in _walk(entry) if _class(group) == "NXtransformations"
                            and _class(group.parent) != "NXdetector"]
@@ -295,17 +319,12 @@ def _groups(group):
 def _walk(group, depth=0, seen=None):
     """A group and all groups in it, each once."""
     seen = set() if seen is None else seen
-    if depth > DEEP or _identity(group) in seen:
+    if depth > DEEP or identity(group) in seen:
         return
-    seen.add(_identity(group))
+    seen.add(identity(group))
     yield group
     for node in _groups(group):
         yield from _walk(node, depth + 1, seen)
-
-
-def _identity(node):
-    info = h5py.h5o.get_info(node.id)
-    return info.fileno, info.addr
 
 
 def _signal(group):

@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 
 from ptyprep import share
+from ptyprep.doubts import FAR
 from ptyprep.errors import PtyprepError, RecipeError
 from ptyprep.frame import FramePlan, orientation_flags
 from ptyprep.mpi import room
 from ptyprep.params import Par, walk
 from ptyprep.registry import source_parameter
-from ptyprep.scan import FAR, PtyScan
+from ptyprep.scan import PtyScan
 from ptyprep.testing.files import read_ptyd
 from ptyprep.testing.layouts import Tiny
 from ptyprep.testing.ranks import mpirun, run_on_ranks

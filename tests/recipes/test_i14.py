@@ -55,6 +55,17 @@ def test_a_detector_whose_folder_is_missing(master):
         I14(pars).initialize()
 
 
+def test_fluorescence_is_not_taken_instead_of_frames_that_are_missing(master):
+    path, pars, tiny = master
+    with h5py.File(path, "a") as file:
+        del file["entry/xsp3_addetector/data"]
+        file["entry/xsp3_addetector/data"] = np.zeros((tiny.rows, tiny.columns, 4, 512), "u4")
+    (path.parent / "i14-264401" / "i14-264401-merlin_addetector.h5").unlink()
+    with pytest.raises(SourceError, match=r"links that lead nowhere, .*: entry/merlin_addetector/data -> "
+                                          r"i14-264401/.*\(not there\).*xsp3_addetector/data .*\(no images\)"):
+        I14({**pars, "detector": None}).initialize()
+
+
 def test_another_detector_is_told_what_there_is(master):
     path, pars, tiny = master
     with pytest.raises(SourceError, match=r"entry\*/eiger_addetector/data.*merlin_addetector/data \(3, 4, 16, 20\)"):

@@ -196,9 +196,8 @@ def test_the_only_stack_is_found_and_several_are_listed(tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file["a/deep/frames"] = frames
         file["a/motor"], file["a/name"], file["image"] = np.arange(4.0), "x", np.zeros((8, 9))
-        file["gone"] = h5py.ExternalLink("absent.h5", "/x")
-        file["soft"] = h5py.SoftLink("/nowhere")
         file["loop"] = file["a"]
+        file["xrf"], file["line"] = np.zeros((4, 4, 4096), "u1"), np.zeros((4, 1, 1280), "u1")
     assert np.array_equal(Hdf5Stack(tmp_path / "f.h5").read([2]), frames[[2]])
     with h5py.File(tmp_path / "f.h5", "r+") as file:
         file["b/second"] = frames
@@ -207,7 +206,57 @@ def test_the_only_stack_is_found_and_several_are_listed(tmp_path):
         Hdf5Stack(tmp_path / "f.h5")
     assert open_frames(tmp_path / "f.h5", "b/second").shape == (4, 8, 9)
     with h5py.File(tmp_path / "f.h5") as file:
-        assert set(stacks_in(file)) == {"/a/deep/frames", "/b/second"}
+        assert set(stacks_in(file)) == {"/a/deep/frames", "/b/second", "/xrf"}
+
+
+@pytest.mark.parametrize("shape, taken", [
+    ((9, 4, 4096), False), ((9, 4096, 4), False), ((3, 3, 4, 4096), False), ((9, 16, 1024), False),
+    ((9, 64, 64, 3), False), ((9, 2, 16), False),
+    ((9, 195, 1475), True), ((9, 514, 1030), True), ((3, 3, 256, 1280), True), ((9, 2, 3), True)])
+def test_a_stack_is_taken_by_guess_only_where_its_frames_can_be_images(tmp_path, shape, taken):
+    """Fluorescence, a line detector and pictures in colour; PILATUS 300K-W, EIGER 500K and five Medipix in a row."""
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("entry/data/stack", shape, "u2", chunks=(1,) * (len(shape) - 2) + shape[-2:])
+    if taken:
+        assert Hdf5Stack(tmp_path / "f.h5").shape[1:] == shape[-2:]
+    else:
+        with pytest.raises(SourceError, match=r"stack of frames, found /entry/data/stack \(.*\) \(no images\). Set"):
+            Hdf5Stack(tmp_path / "f.h5")
+    assert Hdf5Stack(tmp_path / "f.h5", "entry/data/stack").shape[1:] == shape[-2:]      # where the user names it
+
+
+DEAD = {"external": (h5py.ExternalLink("eiger.h5", "/entry/data/data"), "eiger.h5:/entry/data/data (not there)"),
+        "soft": (h5py.SoftLink("/entry/instrument/eiger"), "/entry/instrument/eiger (not there)"),
+        "no such dataset": (h5py.ExternalLink("other.h5", "/nothing"), "other.h5:/nothing (cannot be opened)"),
+        "no HDF5 file": (h5py.ExternalLink("text.h5", "/x"), "text.h5:/x (cannot be opened)")}
+
+
+@pytest.mark.parametrize("kind", DEAD)
+@pytest.mark.parametrize("others", [{}, {"xrf": (9, 4, 4096)}, {"map": (20, 30, 30)}], ids=["nothing", "xrf", "map"])
+def test_links_that_lead_nowhere_are_said_before_anything_is_guessed(tmp_path, kind, others):
+    link, said = DEAD[kind]
+    h5py.File(tmp_path / "other.h5", "w").close()
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["entry/data/eiger"] = link
+        for name, shape in others.items():
+            file[f"entry/{name}"] = np.zeros(shape, "u1")
+    with pytest.raises(SourceError) as err:
+        Hdf5Stack(tmp_path / "f.h5")
+    words = str(err.value)
+    assert f"links that lead nowhere, and may be the frames: /entry/data/eiger -> {said}. Stacks" in words
+    assert all(f"/entry/{name}" in words for name in others) and "intensities.key" in words
+    for name, shape in others.items():
+        assert Hdf5Stack(tmp_path / "f.h5", f"entry/{name}").shape == shape
+
+
+def test_many_links_that_lead_nowhere_are_counted(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for i in range(12):
+            file[f"data_{i:02d}"] = h5py.ExternalLink(f"{i}.h5", "/data")
+        file["near"] = np.zeros((3, 8, 8))
+    with pytest.raises(SourceError, match=r"/data_04 -> 4.h5:/data \(not there\) and 7 more\. Stacks .*: /near"):
+        Hdf5Stack(tmp_path / "f.h5")
 
 
 @pytest.mark.parametrize("key, words", [

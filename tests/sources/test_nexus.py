@@ -229,6 +229,71 @@ def test_no_nexus_file(tmp_path):
         recipe("nexus")(file=tmp_path / "s.h5").initialize()
 
 
+def without_frames(path, others):
+    """A scan whose detector's data lead to a file that is absent, and further detectors: {name: shape}."""
+    with base(path) as file:
+        show(file)
+        del file["entry/instrument/detector/data"], file["entry/data/data"]
+        file["entry/instrument/detector/data"] = h5py.ExternalLink("eiger.h5", "/entry/data/data")
+        file["entry/data/data"] = h5py.SoftLink("/entry/instrument/detector/data")
+        for name, shape in others.items():
+            group(file, f"entry/instrument/{name}", "NXdetector")
+            put(file, f"entry/instrument/{name}/data", np.zeros(shape, "u1"))
+
+
+@pytest.mark.parametrize("others", [{"xspress3": (12, 4, 4096)}, {"camera": (12, 40, 30)}, {},
+                                    {"xspress3": (3, 4, 4, 512), "camera": (3, 4, 40, 30)}])
+@pytest.mark.parametrize("name", ["nexus", "auto"])
+def test_frames_that_are_missing_are_said_and_others_not_taken_instead(tmp_path, others, name):
+    path = tmp_path / "s.nxs"
+    without_frames(path, others)
+    with pytest.raises(SourceError) as err:
+        recipe(name, path)(file=path, **GEOMETRY).initialize()
+    said = str(err.value)
+    assert "links that lead nowhere, and may be the frames: " in said and "Set key" in said
+    assert "/entry/instrument/detector/data -> eiger.h5:/entry/data/data (not there)" in said
+    for other, shape in others.items():
+        at = f"/entry/instrument/{other}/data"
+        assert said.index("eiger.h5") < said.index(at) and f"{shape} (no images)" * (shape[-2] == 4) in said
+        assert NexusFile(path, at).shape[1:] == shape[-2:]      # where the user names it
+
+
+def test_fluorescence_is_not_taken_for_frames_though_it_is_all_there_is_and_shown(tmp_path):
+    with base(tmp_path / "s.nxs", np.zeros((ROWS, COLS, 4, 512), "u2")) as file:
+        show(file)
+    with pytest.raises(SourceError, match=r"which are the frames.*data \(3, 4, 4, 512\) \(no images\).*Set key"):
+        NexusFile(tmp_path / "s.nxs")
+    assert NexusFile(tmp_path / "s.nxs", "entry/data/data").shape == (12, 4, 512)
+
+
+def test_frames_that_the_file_shows_are_taken_whatever_else_is_missing(tmp_path):
+    with base(tmp_path / "s.nxs") as file:
+        show(file)
+        group(file, "entry/instrument/xspress3", "NXdetector")
+        file["entry/instrument/xspress3/data"] = h5py.ExternalLink("xrf.h5", "/data")
+    assert NexusFile(tmp_path / "s.nxs").key == "/entry/data/data"
+    with h5py.File(tmp_path / "s.nxs", "a") as file:        # nothing says which of the detectors is meant
+        del file["entry/data"], file["entry"].attrs["default"]
+    with pytest.raises(SourceError, match="xspress3/data -> xrf.h5:/data .*instrument/detector/data .*Set key"):
+        NexusFile(tmp_path / "s.nxs")
+
+
+def test_another_entry_is_not_taken_where_the_frames_of_the_first_are_missing(tmp_path):
+    path = tmp_path / "s.nxs"
+    without_frames(path, {})
+    with h5py.File(path, "a") as file:
+        group(file, "second", "NXentry")
+        group(file, "second/detector", "NXdetector")
+        put(file, "second/detector/data", FRAMES)
+    with pytest.raises(SourceError, match="links that lead nowhere.*eiger.h5"):
+        NexusFile(path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["default"]
+    with pytest.raises(SourceError, match="frames are in /entry, /second: set entry"):
+        NexusFile(path)
+    assert NexusFile(path, entry="second").shape == (12, H, W)
+
+
 def test_a_mask_that_is_elsewhere_is_told_and_missing_frames_are_no_zeros(tmp_path):
     layout = h5py.VirtualLayout((12, H, W), "u2")
     for i in (0, 1):
