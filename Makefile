@@ -26,7 +26,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not extras" --pyargs tests ptyprep ptyprep_recipes
 
 extras: $(VENV)/.test
-	$(BIN)/python -m pytest -m extras tests/test_installed.py
+	$(BIN)/python -m pytest -m extras -o faulthandler_timeout=0 tests/test_installed.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

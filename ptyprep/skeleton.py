@@ -106,11 +106,16 @@ All parameters: `ptyprep params ./$name.py`.
 Test it: `python -m pip install pytest`, then `python -m pytest`. It is tested on three ranks, too, where there are an
 `mpirun` and mpi4py: `python -m pip install 'ptyprep[mpi]'`.
 
-To have it as `ptyprep prepare $name`, put `$name.py` into a package of yours and name that in its metadata:
+To have it as `ptyprep prepare $name`, put it into a package of yours as `my_package/recipes/$name.py`, with this
+`pyproject.toml` beside `my_package`, and install that: `python -m pip install .`
 
-    [options.entry_points]
-    ptyprep.recipes =
-        mine = my_package.recipes
+    [project]
+    name = "my_package"
+    version = "1.0"
+    dependencies = ["ptyprep"]
+
+    [project.entry-points."ptyprep.recipes"]
+    mine = "my_package.recipes"
 ''')
 
 FILES = {"{}.py": RECIPE, "layout_{}.py": LAYOUT, "test_{}.py": TEST, "README.md": README}

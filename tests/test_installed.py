@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -29,14 +30,15 @@ OUTSIDE = os.pathsep.join(place for place in os.environ.get("PATH", os.defpath).
 
 
 def run(*command, cwd, code=0, timeout=280, **more):
-    """What a command says; it must end with that code. Nothing of the checkout, nor of its environment, is in reach."""
+    """What a command says, and where it is to fail, what it says of that. It must end with that code. Nothing of the
+    checkout, nor of its environment, is in reach."""
     away = {"PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "VIRTUAL_ENV", "CC"}
     env = {**{name: value for name, value in os.environ.items() if name not in away}, "PATH": OUTSIDE,
            "PYTHONNOUSERSITE": "1", "MPLBACKEND": "agg", **more}
     done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, timeout=timeout,
                           check=False, env=env)
     assert done.returncode == code, f"{' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
+    return done.stderr if code else done.stdout
 
 
 class Environment:
@@ -69,7 +71,7 @@ class Environment:
 
 
 def listed():
-    """All files that belong to this tree: those that git does not ignore; of an unpacked sdist, those that were in it."""
+    """All files that belong to this tree: those git does not ignore, or in an unpacked sdist those that came in it."""
     if (ROOT / ".git").exists():
         names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
     else:
@@ -196,6 +198,14 @@ def test_the_commands_of_the_readme(env):
     assert len(read_ptyd(env.work / "scan.ptyd")["data"]) == 100
 
 
+def test_a_package_that_is_not_there_is_named(env):
+    for name in ("a.tif", "a.edf", "a.cbf"):
+        (env.work / name).touch()
+        for recipe in ("images", "id16a"):
+            said = env.ptyprep(f"prepare {recipe} {name}", code=1)
+            assert said == f"ptyprep: {name}: images need fabio; pip install 'ptyprep[images]'\n"
+
+
 CHECK = """
 import sys
 from ptyprep import recipe
@@ -227,7 +237,7 @@ def test_check_recipe(env):
 
 def test_a_new_recipe(env):
     """As its README says, with what the README says is needed."""
-    env.ptyprep("new-recipe blue_line")
+    assert "blue_line/README.md" in env.ptyprep("new-recipe blue_line")
     folder = env.work / "blue_line"
     readme = (folder / "README.md").read_text()
     env.install(re.search("`python -m pip install (pytest)`", readme)[1])
@@ -236,6 +246,12 @@ def test_a_new_recipe(env):
                "layout.one_file(pathlib.Path(), Tiny.make())", cwd=folder)
     command = re.search(r"^    ptyprep (prepare .*?)$", readme, re.MULTILINE)[1]
     env.ptyprep(command.replace("512,500", "8,10"), cwd=folder)
+    (env.work / "mine/my_package/recipes").mkdir(parents=True)
+    shutil.copy(folder / "blue_line.py", env.work / "mine/my_package/recipes")
+    metadata = re.search(r"((?:^    .*\n|\n)+)\Z", readme, re.MULTILINE)[1]
+    (env.work / "mine/pyproject.toml").write_text(textwrap.dedent(metadata))
+    env.install("./mine")
+    assert env.ptyprep("params blue_line") == env.ptyprep("params blue_line/blue_line.py")
 
 
 # --- with extras --------------------------------------------------------------------------------------
