@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test extras check docs bench clean
 
 help:
 	@echo "make demo    simulate a DECTRIS scan, prepare it and show what is in the file"
 	@echo "make test    install what the tests need, MPI included, and run them all"
+	@echo "make extras  install the wheel with each of its extras in turn, and try that one"
 	@echo "make check   the quick part: ruff, import direction, doctests"
 	@echo "make docs    the documentation, in docs/_build/html"
 	@echo "make bench   measure ours against plain h5py (and PtyPy where it is importable)"
@@ -22,7 +23,10 @@ demo: $(VENV)/.ptyprep
 	$(BIN)/ptyprep show demo/scan.ptyd
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --pyargs tests ptyprep ptyprep_recipes
+	$(BIN)/python -m pytest -m "not extras" --pyargs tests ptyprep ptyprep_recipes
+
+extras: $(VENV)/.test
+	$(BIN)/python -m pytest -m extras -o faulthandler_timeout=0 tests/test_installed.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -251,7 +252,8 @@ def new_recipe(name, folder):
     paths = write_skeleton(name, folder)
     for path in paths:
         click.echo(path)
-    _say(f"try it with: cd {paths[0].parent} && python -m pytest")
+    needs = "" if find_spec("pytest") else "python -m pip install pytest && "
+    _say(f"try it with: {needs}cd {paths[0].parent} && python -m pytest")
 
 
 def _tell(out, notes):

@@ -101,13 +101,21 @@ Prepare a scan:
 
     ptyprep prepare ./$name.py scan_0001.h5 --distance "2.1 m" --psize "75 um" --center 512,500 -o scan_0001.ptyd
 
-All parameters: `ptyprep params ./$name.py`. Test it, on three ranks too where there is an mpirun: `python -m pytest`.
+All parameters: `ptyprep params ./$name.py`.
 
-To have it as `ptyprep prepare $name`, put `$name.py` into a package of yours and name that in its metadata:
+Test it: `python -m pip install pytest`, then `python -m pytest`. It is tested on three ranks, too, where there are an
+`mpirun` and mpi4py: `python -m pip install 'ptyprep[mpi]'`.
 
-    [options.entry_points]
-    ptyprep.recipes =
-        mine = my_package.recipes
+To have it as `ptyprep prepare $name`, put it into a package of yours as `my_package/recipes/$name.py`, with this
+`pyproject.toml` beside `my_package`, and install that: `python -m pip install .`
+
+    [project]
+    name = "my_package"
+    version = "1.0"
+    dependencies = ["ptyprep"]
+
+    [project.entry-points."ptyprep.recipes"]
+    mine = "my_package.recipes"
 ''')
 
 FILES = {"{}.py": RECIPE, "layout_{}.py": LAYOUT, "test_{}.py": TEST, "README.md": README}

@@ -60,7 +60,6 @@ def slowly(values, good, plan):
             frame = np.where(np.isfinite(frame), frame, 0)
         elif frame.dtype.kind in "iu":
             mask &= frame != np.iinfo(frame.dtype).max
-            mask &= frame >= 0
         frames.append(plan.apply(plan.window.cut(frame[None]))[0])
         masks.append(plan.apply_weight(plan.window.cut(mask)))
     return np.array(frames), np.array(masks)

@@ -3,7 +3,8 @@
 #
 # From the files that a DECTRIS detector leaves to a `.ptyd` that PtyPy reads. The scan is simulated, but its files
 # are laid out as the detector's file writer does it. The page is a script: `python tutorial/1_first_conversion.py`
-# does everything that is shown here, in a few seconds.
+# does everything that is shown here, in a few seconds. For its figures it needs matplotlib, which ptyprep does not:
+# `python -m pip install matplotlib`.
 
 # %%
 import h5py

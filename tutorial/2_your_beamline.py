@@ -2,7 +2,8 @@
 # # 2 Your beamline
 #
 # A recipe says how your beamline stores a scan. It is a subclass of `PtyScan` that answers a few questions; region,
-# centre, mask, ranks and output are taken care of. As a script: `python tutorial/2_your_beamline.py`.
+# centre, mask, ranks and output are taken care of. As a script, with matplotlib for its figure:
+# `python tutorial/2_your_beamline.py`.
 
 # %%
 import shutil

@@ -3,12 +3,12 @@ import errno
 import io
 import os
 import shutil
-from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
+from ptyprep import system
 from ptyprep.errors import OutputError
 from ptyprep.threads import in_background
 
@@ -28,7 +28,7 @@ def publish(temporary, path, *, replace=True, flush=True, keep=False):
             if flush:
                 step(f"flush {path.name}")
                 with open(temporary, "rb+") as file:
-                    os.fsync(file.fileno())
+                    system.flush(file.fileno())
             step(f"name {path.name}")
             if replace:
                 os.replace(temporary, path)
@@ -40,11 +40,7 @@ def publish(temporary, path, *, replace=True, flush=True, keep=False):
             raise
         if flush:
             step(f"flush the folder of {path.name}")
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            system.flush_folder(path.parent)
 
 
 def _link(temporary, path):
@@ -113,7 +109,7 @@ class Disk(io.FileIO):
         return self._at
 
     def readinto(self, buffer):
-        got = os.preadv(self.fileno(), [buffer], self._at)
+        got = system.read_into(self.fileno(), buffer, self._at)
         self._at += got
         return got
 
@@ -168,15 +164,17 @@ class Disk(io.FileIO):
 
     def _flush(self):
         try:
-            os.fdatasync(self.fileno())
+            system.flush_data(self.fileno())
         except OSError as err:
             self.failed = self.failed or err
 
     def _settle(self):
         if self._flushing is not None:
-            futures.wait([self._flushing])
+            self._flushing.result()
 
     def __exit__(self, *failure):
-        self._settle()
-        super().__exit__(*failure)
+        try:
+            self._settle()
+        finally:
+            super().__exit__(*failure)
         self.check()

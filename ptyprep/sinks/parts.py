@@ -8,8 +8,6 @@ to the disk and renamed; part n appears only when 0 … n - 1 are there. Beside 
     log.jsonl       a line for each part: where in the scan it ends, and the frames that could not be read
     lock            locked while a process writes the run, so that nobody takes a running one for an interrupted one
 """
-import errno
-import fcntl
 import json
 import os
 import platform
@@ -21,7 +19,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep import h5rw
+from ptyprep import h5rw, system
 from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
@@ -227,7 +225,7 @@ class Parts:
             log.write(json.dumps(line) + "\n")
             log.flush()
             if flush:
-                os.fsync(log.fileno())
+                system.flush(log.fileno())
 
     def _logged(self):
         """The lines of the log. One that was cut off when the process died is cut out: its part is not there."""
@@ -410,13 +408,9 @@ def _lock(folder):
     lock = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR)
     if folder in _held:         # an earlier scan in this process has let the run lie
         os.close(_held.pop(folder))
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            os.close(lock)
-            raise OutputError(f"{folder}: another process has just begun to write there") from err
-        # else a file system without locks, where nobody can tell
+    if not system.lock(lock):
+        os.close(lock)
+        raise OutputError(f"{folder}: another process has just begun to write there")
     os.ftruncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
     _held[folder] = lock
@@ -431,13 +425,9 @@ def _writer(folder):
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return os.read(lock, 200).decode(errors="replace") or "another process"
+        return None if system.lock(lock) else os.read(lock, 200).decode(errors="replace") or "another process"
     finally:
         os.close(lock)
-    return None
 
 
 def _is_prepared(path):

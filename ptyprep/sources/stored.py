@@ -12,7 +12,7 @@ from itertools import product
 import h5py
 import numpy as np
 
-from ptyprep import codec, compiled
+from ptyprep import codec, compiled, system
 from ptyprep.buffers import scratch
 from ptyprep.errors import SourceError
 
@@ -191,7 +191,7 @@ class Stored:
             raise codec.DamagedChunk(f"its {size} bytes reach beyond the end of the file")
         chunk, done = scratch("chunk", size).data, 0
         while done < size:
-            got = os.preadv(self.handle, [chunk[done:]], start + done)
+            got = system.read_into(self.handle, chunk[done:], start + done)
             if not got:
                 raise codec.DamagedChunk("the file ends before it does")
             done += got

