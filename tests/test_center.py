@@ -46,7 +46,7 @@ def summed(pattern, background, mask=None, hot=(), seed=0):
 
 
 def off(center, *seen):
-    return np.abs(np.subtract(find_center(*seen), center)).max()
+    return np.abs(np.subtract(find_center(*seen)[:2], center)).max()
 
 
 CASES = {
@@ -112,7 +112,7 @@ def test_a_pixel_that_was_bad_in_some_frames_weighs_as_much_as_its_neighbours():
 def test_one_lit_pixel_of_a_tiny_frame_is_its_centre():
     frame = np.zeros((4, 5))
     frame[1:4, 2:5] = 10
-    assert find_center(frame, np.ones((4, 5))) == (2, 3)
+    assert find_center(frame, np.ones((4, 5)))[:2] == (2, 3)
 
 
 def test_a_frame_that_is_all_masked_is_an_error_that_says_what_to_set():
@@ -134,4 +134,4 @@ def test_light_that_is_all_masked_is_no_light():
 def test_a_few_good_pixels_are_enough():
     good = np.zeros(SHAPE, bool)
     good[100:121, 149:152] = True
-    assert find_center(np.where(good, gauss((110, 150), 3), 0), good.astype(int)) == pytest.approx((110, 150), abs=0.01)
+    assert find_center(np.where(good, gauss((110, 150), 3), 0), good.astype(int))[:2] == pytest.approx((110, 150), abs=0.01)
