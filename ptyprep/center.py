@@ -11,7 +11,8 @@ import numpy as np
 from ptyprep.errors import FrameError
 from ptyprep.light import NOISE, background, binned, noise_of, photon, slopes, smoothed, without_hot
 
-SIDE = 256          # a picture has no more rows and columns; a larger frame is binned, then the beam is looked at closer
+SIDE = 256          # larger frames are binned to so many rows and columns, and the beam is then looked at closer
+SMALL = 5           # no picture has fewer
 BINS = 1, 2, 4      # light too weak for single pixels is looked at in larger ones
 REACH = 3           # the closer look reaches so many radii of the beam around its centre
 CLUSTER = 9         # so many lit pixels may all be hot
@@ -71,6 +72,7 @@ def find_center(total, counted):
     if not good.any():
         raise FrameError("no centre can be found: every pixel is masked; set center=row,col")
     light = without_hot(np.where(good, total, 0.0) / np.maximum(counted, 1))
+    light /= np.abs(light).max() or 1
     picture = _bright_enough(light, good, np.s_[:, :])
     fit = picture.best()
     if picture.bin > 1 and fit:
@@ -84,9 +86,13 @@ def find_center(total, counted):
 
 def _bright_enough(light, good, window):
     """The finest `_Picture` in which light stands out."""
+    size = light[window].shape
+    if min(size) * SIDE < SMALL * max(size) or min(size) < SMALL:
+        raise _cannot_tell(f"a frame of {size[0]} x {size[1]} pixels is too narrow")
     for least in BINS:
-        picture = _Picture(light, good, window, least)
-        if not picture.dark:
+        n = max(-(-max(size) // SIDE), least)
+        picture = _Picture(light, good, window, n) if min(size) >= SMALL * n else None
+        if picture and not picture.dark:
             return picture
     raise FrameError("no centre can be found: the sampled frames hold no light above their background; set "
                      "center=row,col")
@@ -100,12 +106,13 @@ class _Picture:
     """Light without noise and background (h, w), binned where the frame is large or the light weak.
 
     window : slices (rows, columns) of the frame that it shows
+    n : so many rows and columns of the frame are one of the picture
     """
 
-    def __init__(self, light, good, window, least_bin):
+    def __init__(self, light, good, window, n):
         self.frame, self.origin = np.array(good.shape), np.array([rows.start or 0 for rows in window])
         light, good = light[window], good[window]
-        self.bin = max(-(-max(good.shape) // SIDE), least_bin)
+        self.bin = n
         light, self.good, hit = binned(light, good, self.bin)
         smooth, self.fair = smoothed(light, self.good)
         noise = noise_of(smooth, self.good)
@@ -117,7 +124,7 @@ class _Picture:
         if not self.dark:
             self.levels = np.geomspace(HIGHEST * self.peak, self.lowest, LEVELS)
             self.beam_level = max(BEAM * self.peak, self.lowest)
-            self.lit = self.good & (light - below > self.beam_level)
+            self.bright = self.good & (light - below > self.peak / 2)
             self.beam = self.shape(self.beam_level)
             self.radius = np.sqrt(max((self.beam > 0.5).sum(), 1) / np.pi)
 
@@ -151,10 +158,12 @@ class _Picture:
         merits = []
         for level in self.levels[::2]:
             shape = self.shape(level)
+            if not shape.any():         # no fair pixel is lit
+                continue
             common, power = self.mirrored(shape)
             merits += [(common - least * power) / (shape**2).sum() for least in (0.6, 0.85)]
         places = []
-        for merit in (*merits, sum(merits)):
+        for merit in (*merits, sum(merits)) if merits else ():
             at = np.array(np.unravel_index(merit.argmax(), merit.shape)) / 2
             if all(np.hypot(*(at - place)) > 0.1 * self.radius + 1 for place in places):
                 places.append(at)
@@ -168,14 +177,17 @@ class _Picture:
 
     def mirrored_outline(self):
         """Which part of the beam's outline has a mirror image about each half pixel, (2 h - 1, 2 w - 1)."""
-        outline = slopes(self.beam, self.fair)
+        outline = slopes(np.clip(self.beam, 0.2, None), self.fair)      # without what noise there is outside
         return -sum(map(_with_mirror_images, outline)) / sum((slope**2).sum() for slope in outline)
 
     # --- near one place: least squares ------------------------------------------------------------
 
     def _fit(self, place):
         """The `_Fit` near there. The less uncertain a level's centre is, the more it counts."""
-        fits = [fit for level in self.levels if (fit := self._fit_shape(self.shape(level), place))]
+        fits = []
+        for level in self.levels:       # from the brightest on, each begins where the last one ended
+            if fit := self._fit_shape(self.shape(level), fits[-1].at if fits else place):
+                fits.append(fit)
         if not fits:
             return None
         at, sigma = (np.array([getattr(fit, name) for fit in fits]) for name in ("at", "sigma"))
@@ -336,12 +348,12 @@ def _others(picture, fit):
 
 
 def _refuse_cluster(picture, at):
-    """Raise where no more pixels are lit than a few hot clusters have."""
-    if picture.bin > 1 or picture.lit.sum() > 4 * CLUSTER:
+    """Raise where no more pixels are bright than a few hot clusters have."""
+    if picture.bin > 1 or picture.bright.sum() > 4 * CLUSTER:
         return
     near = tuple(slice(max(round(c) - 3, 0), round(c) + 4) for c in at)
-    if picture.lit[near].sum() <= CLUSTER and picture.good[near].sum() > 4 * CLUSTER:
-        raise _cannot_tell("only a few pixels are lit, as hot ones are")
+    if picture.bright[near].sum() <= CLUSTER and picture.good[near].sum() > 4 * CLUSTER:
+        raise _cannot_tell("only a few pixels are bright, as hot ones are")
 
 
 def _refuse_rings(picture, at):

@@ -2,10 +2,11 @@
 
 The physics is that of the experiment, and nothing in it knows the estimator. The pupil is imaged onto the detector: a
 disc (pinhole in its far field, lens), an annulus (zone plate with its central stop) or a rectangle (KB mirrors). Or a
-focus is: the Airy pattern of a pinhole, or the sinc^2 cross of slits. The object scatters a part of the beam into a halo
-that falls off as q^-3.5 and lies about *every* point of the beam (a convolution), and the mean over 64 frames leaves
-a little speckle. The optical axis is the middle of the pupil, however uneven the light in it. Then comes the detector:
-beam stop, gaps between modules, hot pixels, stray light that rises across the frame, dark counts, Poisson noise.
+focus is: the Airy pattern of a pinhole, or the sinc^2 cross of slits. The object scatters a part of the beam into a
+halo that falls off as q^-3.5 and lies about *every* point of the beam (a convolution), and the mean over 64 frames
+leaves a little speckle. The optical axis is the middle of the pupil, however uneven the light in it. Then comes the
+detector: beam stop, gaps between modules, hot pixels, stray light that rises across the frame, dark counts, Poisson
+noise.
 """
 from typing import NamedTuple
 
@@ -170,48 +171,59 @@ def without_center(rng, kind, size=None):
     size = size or SIZES[rng.integers(len(SIZES))]
     mask, peak, light = np.ones(size, bool), 10 ** rng.uniform(0, 3.5), np.zeros(size)
     dark = peak * 10 ** rng.uniform(-4, -2)
-    if kind == "hot pixels only":
-        dark = 10 ** rng.uniform(-3, 1)
     if kind.startswith("rings"):
-        center = np.array([n * rng.uniform(-0.1, 1.1) for n in size])
-        if "stop" in kind:
-            center = np.array([n * rng.uniform(0.3, 0.7) for n in size])
-        y, x = coordinates(size, center)
-        r = np.hypot(y, x)
-        inner, width = min(size) * rng.uniform(0.12, 0.3), rng.uniform(1, 4)
-        spacing = width * rng.uniform(7, 12)
-        for k in range(rng.integers(2, 6)):
-            light += rng.uniform(0.2, 1) * np.exp(-(r - inner - k * spacing * rng.uniform(0.9, 1.1)) ** 2 /
-                                                  (2 * width**2))
-        light *= 1 + rng.uniform(0, 0.5) * np.cos(np.arctan2(y, x) - 1)                     # polarisation, texture
-        light *= peak
-        if "stop" in kind:
-            mask &= r > inner * rng.uniform(0.3, 0.8)
+        light, mask = powder(rng, size, "stop" in kind)
     elif "off" in kind:
-        shape = BEAMS[rng.integers(3)]
-        radius = min(size) * rng.uniform(0.1, 0.3) if shape != "airy" else rng.uniform(3, 12)
-        axis = rng.integers(2)
-        center = np.array([n * rng.uniform(0.2, 0.8) for n in size])
-        beyond = radius * (rng.uniform(0.15, 0.7) if "mostly" in kind else rng.uniform(1.1, 2.5))
-        center[axis] = -beyond if rng.random() < 0.5 else size[axis] - 1 + beyond
-        large = tuple(n + 2 * int(3 * radius + 2) for n in size)
-        out = int(3 * radius + 2)
-        light = scattered(rng, beam_alone(rng, shape, large, center + out, radius, rng.uniform(0, 0.4)))
-        light = peak * light[out:out + size[0], out:out + size[1]] / light.max()
+        light = beyond_the_edge(rng, size, mostly="mostly" in kind)
     elif kind == "two beams":
-        radius = min(size) * rng.uniform(0.08, 0.15)
-        far = np.array([1, rng.uniform(-0.3, 0.3)]) * radius * rng.uniform(1.3, 1.7)
-        middle = np.array(size) * rng.uniform(0.45, 0.55, 2)
-        shape = BEAMS[rng.integers(2) * 2]
-        light = sum(scattered(rng, beam_alone(rng, shape, size, middle + s * far, radius / (1 if shape == "disc" else 2)))
-                    * rng.uniform(0.7, 1.3) for s in (-1, 1)) * peak
+        light = two_beams(rng, size)
     elif kind == "slope":
-        light = peak * slope(rng, size)
+        light = slope(rng, size)
     elif kind == "flat":
-        light += peak
+        light += 1
+    elif kind == "hot pixels only":
+        dark = 10 ** rng.uniform(-3, 1)
     if kind in ("empty", "one photon"):
         dark = 0
-    pattern = exposed(rng, light + dark, mask, None, kind, hot=rng.integers(1, 4) if kind == "hot pixels only" else 0)
+    pattern = exposed(rng, peak * light + dark, mask, None, kind,
+                      hot=rng.integers(1, 4) if kind == "hot pixels only" else 0)
     if kind == "one photon":
         pattern.total[tuple(rng.integers(0, n) for n in size)] = 1
     return pattern
+
+
+def powder(rng, size, stop):
+    """(light, mask) of rings about a point on the frame or beside it; with a stop, about a masked middle."""
+    center = [n * (rng.uniform(0.3, 0.7) if stop else rng.uniform(-0.1, 1.1)) for n in size]
+    y, x = coordinates(size, center)
+    r, light = np.hypot(y, x), np.zeros(size)
+    inner, width = min(size) * rng.uniform(0.12, 0.3), rng.uniform(1, 4)
+    spacing = width * rng.uniform(7, 12)
+    for k in range(rng.integers(2, 6)):
+        at = inner + k * spacing * rng.uniform(0.9, 1.1)
+        light += rng.uniform(0.2, 1) * np.exp(-(r - at) ** 2 / (2 * width**2))
+    light *= 1 + rng.uniform(0, 0.5) * np.cos(np.arctan2(y, x) - 1)         # polarisation, texture
+    return light, r > inner * rng.uniform(0.3, 0.8) if stop else np.ones(size, bool)
+
+
+def beyond_the_edge(rng, size, mostly):
+    """Light of a beam whose middle lies beyond the edge of the frame, by more than its radius or by less."""
+    shape = BEAMS[rng.integers(3)]
+    radius = min(size) * rng.uniform(0.1, 0.3) if shape != "airy" else rng.uniform(3, 12)
+    axis, center = rng.integers(2), np.array([n * rng.uniform(0.2, 0.8) for n in size])
+    beyond = radius * (rng.uniform(0.15, 0.7) if mostly else rng.uniform(1.1, 2.5))
+    center[axis] = -beyond if rng.random() < 0.5 else size[axis] - 1 + beyond
+    out = int(3 * radius + 2)
+    large = tuple(n + 2 * out for n in size)
+    light = scattered(rng, beam_alone(rng, shape, large, center + out, radius, rng.uniform(0, 0.4)))
+    return light[out:-out, out:-out] / light.max()
+
+
+def two_beams(rng, size):
+    """Light of two beams of like brightness side by side."""
+    radius, shape = min(size) * rng.uniform(0.08, 0.15), BEAMS[rng.integers(2) * 2]
+    middle = np.array(size) * rng.uniform(0.45, 0.55, 2)
+    apart = np.array([1, rng.uniform(-0.3, 0.3)]) * radius * rng.uniform(1.3, 1.7)
+    size_of_one = radius / (1 if shape == "disc" else 2)
+    return sum(rng.uniform(0.7, 1.3) * scattered(rng, beam_alone(rng, shape, size, middle + side * apart, size_of_one))
+               for side in (-1, 1))
