@@ -16,6 +16,7 @@ from ptyprep.masks import REASONS, as_text
 NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
                 "max_frames"}       # change no frame
 LIVE, CENTER, BAD_PIXELS = "frames still came", "centre found", "bad pixels found"
+UNCERTAINTY = "uncertainty of the centre found"
 
 
 def info(scan):
@@ -25,6 +26,8 @@ def info(scan):
     values = {**p.flat(), "center": plan.center, "shape": plan.region, "save": scan.save_mode,
               "psize": tuple(map(float, np.broadcast_to(p.psize, 2))), "orientation": orientation_flags(p.orientation),
               "rebin": plan.rebin}
+    if scan.center_uncertainty is not None:
+        values["center_uncertainty"] = scan.center_uncertainty
     for name, value in values.items():
         *groups, leaf = name.split(".")
         at = tree
@@ -81,6 +84,8 @@ def fingerprint(scan, before=None):
         told["scan points"] = digest(scan.selection.points)
     if scan.finds_center:
         told[CENTER] = json.dumps(scan.plan.center)
+    if scan.center_uncertainty is not None:
+        told[UNCERTAINTY] = json.dumps(scan.center_uncertainty)
     if scan.found_bad is not None:
         told[BAD_PIXELS] = json.dumps(list(map(as_text, scan.found_bad)))
     if scan.growing:

@@ -18,14 +18,31 @@ FRAMES, BLOCK = 64, 8       # how many are looked at, and how many of them are a
 
 
 def axis(scan, before):
-    """(row, column) of the middle of the light."""
+    """(row, column) of the optical axis, and the standard deviations of both [pixel]: None where the interrupted run
+    did not keep them."""
     if provenance.CENTER in before:
-        return tuple(json.loads(before[provenance.CENTER]))
-    seen = _seen(scan, "auto_center")
-    center, recorded = scan.comm.from_root(lambda: find_center(*seen)), scan.recorded_center
-    scan.note(f"centre of the light found at row {center[0]:.2f}, column {center[1]:.2f}" + (
-        "" if recorded is None else f"; recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f}"))
-    return center
+        center, sigma = (json.loads(before.get(key, "null")) for key in (provenance.CENTER, provenance.UNCERTAINTY))
+    else:
+        seen = _seen(scan, "auto_center")
+        found = scan.comm.from_root(lambda: find_center(*seen))
+        center, sigma = found[:2], found[2:]
+    scan.note(_about_center(center, sigma, scan.recorded_center))
+    return tuple(center), sigma and tuple(sigma)
+
+
+def _about_center(center, sigma, recorded):
+    """The note on a centre that was found, and on how it agrees with the recorded one."""
+    row, column = (f"{at:.2f}" if error is None else f"{at:.2f} ± {error:.2f}"
+                   for at, error in zip(center, sigma or (None, None)))
+    note = f"centre of the light: row {row}, column {column}"
+    if recorded is None:
+        return note
+    note += f" (recorded was row {recorded[0]:.2f}, column {recorded[1]:.2f})"
+    away = np.abs(np.subtract(center, recorded))
+    if sigma and (away > np.maximum(3 * np.array(sigma), 1)).any():
+        note += (f": they are {away[0]:.1f} rows and {away[1]:.1f} columns apart, which is more than the uncertainty; "
+                 f"set center=row,col to decide")
+    return note
 
 
 def bad_pixels(scan, before):

@@ -38,8 +38,9 @@ PAUSE = 0.1                 # seconds between two looks for frames
 RECORDED = ("energy", "distance", "psize", "center")       # what load_geometry may know
 OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "read", "progress", "close")
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
-         "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "raw_shape", "raw_dtype",
-         "selection", "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode"}     # what a scan keeps
+         "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "center_uncertainty",
+         "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta", "sink", "growing", "blanks",
+         "save_mode"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -62,8 +63,9 @@ class PtyScan(Tree):
         None, unit="pixel", choices=CENTERS, level=0,
         doc="Optical axis on the raw frame: (row, column) counted from 0, one number for both, or a name: fftshift "
             "is n // 2, geometric (n - 1) / 2, fft 0. None: as the detector recorded it.")
-    auto_center: bool | None = Par(None, level=0, doc="Find the centre from frames of the whole scan. None: no, but "
-                                                      "the message says how where no centre is known.")
+    auto_center: bool | None = Par(None, level=0, doc="Find the centre from frames of the whole scan, with its "
+                                                      "uncertainty. Default: off. If no centre is known, the error "
+                                                      "message explains how to set it.")
     orientation: int | tuple[bool, bool, bool] | None = Par(
         0, ge=0, le=7, level=0, doc="Turns of the frame: (transpose, flip rows, flip columns) in this order, or the "
                                     "number 4 transpose + 2 flip rows + 1 flip columns. None: as recorded, else 0.")
@@ -173,7 +175,7 @@ class PtyScan(Tree):
         self.common, self.notes, self.bad, self.report = {}, [], [], {}
         self.good = self.raw_shape = self.selection = self.threads = self.raw_dtype = self.corrections = None
         self.reasons = self.lost = self.limits = self.on_negative = None
-        self.recorded_center = self.found_bad = self.growing = self.save_mode = None
+        self.recorded_center = self.center_uncertainty = self.found_bad = self.growing = self.save_mode = None
         self.recorded_geometry = {}             # as the user's values are, though these win
         self.blanks = 0                         # frames of weight 0 at the end
         self._loads_positions = False           # whether the first frame came with its position
@@ -260,7 +262,9 @@ class PtyScan(Tree):
             self._before = self.comm.from_root(self._refuse_output)
         self.look()
         self._find_bad_pixels()
-        plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
+        center, self.center_uncertainty = \
+            sample.axis(self, self._before) if self.finds_center else (self.p.center, None)
+        plan = self.plan_about(center)
         self.note(*doubts.of_light(self, plan.center))
         self.plan = plan
         self.common = {k: self._cut_common(v) for k, v in self.common.items()}

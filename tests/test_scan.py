@@ -1,5 +1,6 @@
 """A scan from raw to prepared, on recipes in memory; expected results are cut out of the frames by hand."""
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import Par, PtyScan
+from ptyprep import Par, PtyScan, provenance
 from ptyprep.batch import EOS, WAIT
 from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.sources import ArrayFrames
@@ -594,20 +595,38 @@ def test_the_centre_is_found_from_frames_of_the_whole_scan():
     cls = recipe(frames_there=frames, positions_there=places(200))
     scan = cls({**GEOMETRY, "center": None}, auto_center=True, shape=16).initialize()
     assert np.abs(np.subtract(scan.plan.center, (33, 21))).max() < 0.3
-    assert any("found at row 33.0" in note or "found at row 32.9" in note for note in scan.notes)
+    assert any(re.search(r"centre of the light: row 3[23]\.\d\d ± 0\.\d\d, column 2[01]\.\d\d ± 0", note) for note in
+               scan.notes), scan.notes
     assert np.array_equal(next(scan.batches(200)).data, frames[:, 25:41, 13:29])
 
 
 def test_the_centre_is_found_in_corrected_frames():
-    spot = np.zeros((H, W))
-    spot[6:9, 4:7] = 100
+    y, x = np.indices((40, 30))
+    spot = 100 * np.exp(-((y - 22) ** 2 + (x - 14) ** 2) / 8)
 
     def correct(self, raw, weights, common):
         return raw - common["dark"], weights
-    dark = np.zeros((H, W))
-    dark[:4] = 1e5
+    dark = np.zeros((40, 30))
+    dark[:15] = 1e5
     cls = recipe(frames_there=np.tile(spot + dark, (N, 1, 1)), correct=correct, load_common=lambda self: {"dark": dark})
-    assert made(cls, center=None, auto_center=True).plan.center == pytest.approx((7, 5), abs=0.1)
+    assert made(cls, center=None, auto_center=True).plan.center == pytest.approx((22, 14), abs=0.1)
+
+
+def test_a_found_centre_keeps_its_uncertainty_and_says_how_far_the_recorded_one_is():
+    y, x = np.indices((64, 60))
+    frames = np.random.default_rng(0).poisson(50 / (1 + np.exp(np.hypot(y - 33.3, x - 26.6) - 12)), (N, 64, 60))
+
+    def found(recorded):
+        cls = recipe(frames_there=frames.astype("u2"), load_geometry=lambda self: {"center": recorded})
+        return made(cls, center=None, auto_center=True)
+    scan = found((33.5, 26.5))
+    assert (np.abs(np.subtract(scan.plan.center, (33.3, 26.6))) < 3 * np.array(scan.center_uncertainty)).all()
+    assert provenance.info(scan)["center_uncertainty"] == scan.center_uncertainty
+    row, column = (f"{at:.2f} ± {error:.2f}" for at, error in zip(scan.plan.center, scan.center_uncertainty))
+    assert f"centre of the light: row {row}, column {column} (recorded was row 33.50, column 26.50)" in scan.notes
+    away = [note for note in found((26.5, 33.5)).notes if "centre of the light" in note]
+    assert re.search(r"6\.[789] rows and 6\.[89] columns apart, which is more than the uncertainty", away[0]), away
+    assert "center_uncertainty" not in provenance.info(made(recipe(frames_there=frames), center=(3, 4)))
 
 
 def test_no_light_is_an_error_that_says_what_to_set():

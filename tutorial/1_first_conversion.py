@@ -88,12 +88,14 @@ figure.savefig("region.png", dpi=110)
 
 # %% [markdown]
 # The centre is the one that the detector recorded. Another can be given (`--center 466,582`), or found from the
-# frames with `--auto_center`: the point about which the light balances. That is another point where the beam is
-# uneven. This beam is brighter towards the upper left, and the answer lies several pixels off in that direction.
+# frames with `--auto_center`: the point about which the shape of the light mirrors itself, with its uncertainty. This
+# beam is brighter towards the upper left, so the point about which its light balances lies several pixels off. Its
+# edge is soft too, so the uncertainty is more than a pixel.
 
 # %%
-found = recipe("eiger")(parameters, auto_center=True).initialize().plan.center
-print(f"recorded ({row:.1f}, {column:.1f}), found ({found[0]:.1f}, {found[1]:.1f})")
+found = recipe("eiger")(parameters, auto_center=True).initialize()
+print(f"recorded ({row:.1f}, {column:.1f}), found", *(
+    f"{at:.1f} ± {error:.1f}" for at, error in zip(found.plan.center, found.center_uncertainty)))
 
 # %% [markdown]
 # ## Preparing

@@ -1,4 +1,5 @@
 """Scans that still grow: saved while somebody reads along, whatever number of frames comes in the end."""
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,17 @@ def test_a_source_that_only_grew_can_be_resumed(tmp_path, how):
     got = read_ptyd(tmp_path / "s.ptyd")
     assert np.array_equal(got["data"], scan.plan.apply(FRAMES_OF_FILE[:, scan.plan.window.rows, scan.plan.window.cols]))
     assert np.array_equal(got["positions"], np.arange(9)[:, None] * [1e-7, -2e-7])
+
+
+def test_a_run_from_before_uncertainties_were_kept_can_be_resumed(tmp_path):
+    first = interrupted(tmp_path, auto_center=True, shape=4)
+    (run,) = tmp_path.rglob("run.json")
+    state = json.loads(run.read_text())
+    assert json.loads(state["fingerprint"].pop("uncertainty of the centre found")) == list(first.center_uncertainty)
+    run.write_text(json.dumps(state))
+    scan = FromFile(path=tmp_path / "raw", dfile=tmp_path / "s.ptyd", resume=True, auto_center=True,
+                    shape=4).initialize()
+    assert (scan.frames_done, scan.plan.center, scan.center_uncertainty) == (4, first.plan.center, None)
 
 
 @pytest.mark.parametrize("what", ["smaller", "positions", "was finished", "other number"])
