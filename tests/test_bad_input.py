@@ -83,7 +83,7 @@ CASES = {
                                "x.h5: no entry_1/data_1/data; expected a CXI file, found motor, raw"),
     "another layout for ptyd": (STACKS, ("ptyd", "x.h5"), "x.h5: no chunks and meta in it; expected a .ptyd file"),
     "a data file instead of the master": (None, ("eiger", "s_data_000001.h5", *ALL),
-                                          "s_data_000001.h5: no entry/data/data_000001.*master"),
+                                          "s_data_000001.h5: a data file.*give the master file"),
     "master truncated": (cut("s_master.h5", 3000), EIGER, "s_master.h5: truncated or damaged"),
     "data file truncated": (cut("s_data_000002.h5", 3000), EIGER,
                             r"s_data_000002.h5: truncated or damaged.*\(5 to 9, .*bad_frames='drop' or 'mask'"),

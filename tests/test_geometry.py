@@ -238,7 +238,7 @@ def test_nothing_is_said_where_light_stands_out_nowhere(pattern):
 
 def test_nothing_is_said_of_what_nobody_gave_or_cannot_be_seen(monkeypatch):
     frames, dark = frames_of(spot()), BEAM[::-1]
-    assert notes_of(frames, auto_center=True)[0].startswith("centre of the light found")
+    assert notes_of(frames, auto_center=True)[0].startswith("centre of the light: row")
     recorded = type("Known", (Streamed,), {"__doc__": "Known.",
                                            "load_geometry": lambda self: {**RECORDED, "center": dark}})
     assert notes_of(frames, recorded) == notes_of(frames, recorded, center=dark) == []
