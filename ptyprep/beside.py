@@ -337,11 +337,9 @@ class Beside(PtyScan):
         found : as `hdf5.scalar` gives it, each
         usual : the unit at this beamline where the file has none; None where that is not known
         """
-        if any(one is None for one in found):
-            return None
-        values, reasons = zip(*(units.recorded(quantity, one.value, one.unit, usual, one.where) for one in found))
-        self.note(*filter(None, reasons))
-        return None if None in values else list(values)
+        values, reasons = units.recorded_each(quantity, found, usual)
+        self.note(*reasons)
+        return values
 
     def _recorded(self, name, unit):
         """A number of the geometry, or two, in a unit."""

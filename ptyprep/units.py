@@ -100,6 +100,18 @@ def recorded(quantity, value, unit, usual, where):
     return found, None
 
 
+def recorded_each(quantity, found, usual):
+    """([values], [reasons]) of a quantity in several parts, such as (y, x); values are None where a part is not there or
+    counts as not recorded.
+
+    found : (value, unit, where) each, or None where it is not there; quantity and usual as for `recorded`
+    """
+    if any(one is None for one in found):
+        return None, []
+    values, reasons = zip(*(recorded(quantity, value, unit, usual, where) for value, unit, where in found))
+    return None if None in values else list(values), [reason for reason in reasons if reason]
+
+
 _KINDS = {"m": "length", "keV": "energy", "deg": "angle", "pixel": "pixels"}
 
 

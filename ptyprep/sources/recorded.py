@@ -23,12 +23,9 @@ def read_quantity(source, quantity, *found):
 
     found : (value, unit, where) each, or None; see `hdf5.scalar`
     """
-    if any(one is None for one in found):
-        return None
-    each = [units.recorded(quantity, *one[:2], source.format.units.get(quantity), one[2]) for one in found]
-    source.notes += [why for _, why in each if why]
-    values = [value for value, _ in each]
-    return None if None in values else values
+    values, reasons = units.recorded_each(quantity, found, source.format.units.get(quantity))
+    source.notes += reasons
+    return values
 
 
 def record_size(source, distance, psize, center):
