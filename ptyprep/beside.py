@@ -95,13 +95,17 @@ class Beside(PtyScan):
 
     _monitor = None
 
+    def __init__(self, pars=None, /, *, comm=None, **keywords):
+        super().__init__(pars, comm=comm, **keywords)
+        self._asked = set()         # groups of parameters that a hook of ours has read, which a recipe may override
+
     # --- hooks --------------------------------------------------------------------------------------
 
     def load_geometry(self):
         found = dict(super().load_geometry())
         for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m")):
             group = getattr(self.p, f"recorded_{name}")
-            if group.file or group.key:
+            if (group.file or group.key) and not self.p.given(name):
                 found[name] = self._recorded(f"recorded_{name}", unit)
         group = self.p.recorded_center
         if group.file or group.y_key or group.x_key:
@@ -110,6 +114,7 @@ class Beside(PtyScan):
         return found
 
     def load_weight(self):
+        self._asked.add("mask")
         recorded, group = super().load_weight(), self.p.mask
         masks = [] if recorded is None else [np.asarray(recorded) > 0]
         if group.invert and group.bits:

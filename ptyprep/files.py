@@ -114,6 +114,7 @@ class FileScan(Beside):
     # --- hooks --------------------------------------------------------------------------------------
 
     def load_positions(self):
+        self._asked.add("positions")
         scans = self._scans()
         found = [self._placed(scan) for scan in scans]
         self._rasters = [raster for _, raster in found]
@@ -165,9 +166,20 @@ class FileScan(Beside):
         said, p = super().positions_origin, self.p.positions
         if said != "recorded" or not (p.file or p.slow_key or p.fast_key):
             return said
+        if type(self).load_positions is not FileScan.load_positions and "positions" not in self._asked:
+            return "from load_positions()"
         file = self.positions_file() or getattr(self.source, "path", None)
         keys = ", ".join(key for key in (p.slow_key, p.fast_key) if key)
         return ": ".join(filter(None, [str(file or ""), keys]))
+
+    def _unused(self):
+        yield from super()._unused()
+        for group, hook, instead in (("positions", "load_positions", "readings()"), ("mask", "load_weight", "super()")):
+            given = [name for name in self.p.origins() if name.startswith(f"{group}.") and self.p.given(name)
+                     and not name.startswith(("positions.bounding_box.", "positions.skip"))]
+            if given and group not in self._asked and (group == "mask" or self.p.positions_theory is None):
+                yield (f"{self.recipe_name}.{hook}() does not read {', '.join(given)}: they change nothing. A recipe "
+                       f"that uses {instead} has them")
 
     # --- positions ----------------------------------------------------------------------------------
 

@@ -306,6 +306,7 @@ class PtyScan(Tree):
         self.good = self._load_weight()
         self.corrections = self._load_corrections()
         self.limits, self.on_negative = self._count_limits()
+        self.note(*self.comm.from_root(lambda: list(self._unused())))
         self._require()
         self.comm.from_root(self._refuse_missing)
         self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
@@ -629,6 +630,11 @@ class PtyScan(Tree):
             reasons[theirs] = DETECTOR if why is None else np.ravel(why)[bad[theirs]]
         self.reasons.reshape(-1)[bad] = reasons
         return good
+
+    def _unused(self):
+        """Sentences about what the source has, or the user gave, and nothing uses."""
+        keys = {f"/{value.strip('/')}" for name, value in self.p.flat().items() if name.endswith(".key") and value}
+        yield from (said for name, said in getattr(self.source, "waiting", {}).items() if name not in keys)
 
     def _count_limits(self):
         """(`Limits` of raw counts; what is done with those below 0, None where a dark field is subtracted first)."""

@@ -42,7 +42,8 @@ def plan_text(scan):
               for name, unit in doubts.UNITS.items()],
             ("positions", _planned_positions(scan)),
             *_on_object(wanted, *doubts.on_object(scan)),
-            ("masked", f"{(~scan.good).sum()} pixels of the raw frame in every frame" + _reasons(scan)),
+            ("masked", f"{(~scan.good).sum()} of {scan.good.size} pixels of the raw frame in every frame"
+                       + _reasons(scan)),
             ("chunks", "not known yet" if n is None else f"{-(-n // chunk)} of {chunk} frames"),
             ("memory", f"about {_bytes(held)} for a chunk, in all ranks together"),
             ("file", f"{p.dfile} ({scan.save_mode}, {p.compression}), at most {_bytes((n or 0) * frame)} of frames "
@@ -131,7 +132,7 @@ def show_text(path):
     if problem := getattr(source, "mask_problem", None):
         rows.append(("mask", f"cannot be read: {problem}"))
     rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
-    rows += [("note", note) for note in source.notes]
+    rows += [("note", note) for note in (*source.notes, *getattr(source, "waiting", {}).values())]
     text = _table(rows)
     return f"{text}\n\n{_tree(path)}" if is_hdf5(path) else text
 

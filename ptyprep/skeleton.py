@@ -31,17 +31,17 @@ class $Class(FileScan):
     def load_geometry(self):
         found = dict(super().load_geometry())
         with reading(self.p.file, "a scan of $Class") as file:
-            energy = scalar(file, "entry/energy")
-        if energy is not None and energy[0] > 0:
-            found["energy"] = f"{energy[0]} {energy[1] or 'keV'}"
+            energy = self.quantity("energy", scalar(file, "entry/energy"), usual="eV")      # where it has no unit
+        if energy:
+            found["energy"] = energy[0]         # keV
         return found
 
     def readings(self, path):
         given = super().readings(path)          # the user's positions.file and keys win
         if given is not None:
             return given
-        motors = [read_array(path, f"entry/motors/{name}", parameter="motors").values for name in self.p.motors]
-        return tuple(-1e-6 * motor for motor in motors)     # micrometres
+        motors = [read_array(path, f"entry/motors/{name}", parameter="motors") for name in self.p.motors]
+        return tuple(-motor.values * self.metres(None, motor.units or "um", motor.where) for motor in motors)
 ''')
 
 LAYOUT = Template('''\

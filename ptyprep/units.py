@@ -101,8 +101,8 @@ def recorded(quantity, value, unit, usual, where):
 
 
 def recorded_each(quantity, found, usual):
-    """([values], [reasons]) of a quantity in several parts, such as (y, x); values are None where a part is not there or
-    counts as not recorded.
+    """([values], [reasons]) of a quantity in several parts, such as (y, x); None for values where a part is not there,
+    or counts as not recorded.
 
     found : (value, unit, where) each, or None where it is not there; quantity and usual as for `recorded`
     """

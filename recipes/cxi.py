@@ -24,6 +24,11 @@ class Cxi(FileScan):
     def open(self):
         return CxiFile(self.p.file)
 
+    def load_geometry(self):
+        if "center" not in (found := super().load_geometry()) and not self.p.given("center") and not self.p.auto_center:
+            self.note("the file has no corner_position: the optical axis is taken to be in the middle of the frame")
+        return found
+
     def readings(self, path):
         given = super().readings(path)
         if given is not None or self.source.translation is None:

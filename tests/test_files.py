@@ -353,3 +353,25 @@ def test_it_joins_the_detectors_own(tmp_path):
     assert np.array_equal(masked(tmp_path, own), own)
     np.save(tmp_path / "m.npy", GOOD)
     assert np.array_equal(masked(tmp_path, own, **{"mask.file": tmp_path / "m.npy"}), own & GOOD)
+
+
+class Own(FileScan):
+    """Positions and mask by hooks of its own, as a scan of points."""
+    def load_positions(self):
+        return np.arange(8.0).reshape(4, 2) * 1e-6
+
+    def load_weight(self):
+        return np.ones((6, 6), bool)
+
+    def load(self, indices):
+        return np.ones((len(indices), 6, 6), "u2")
+
+
+def test_parameters_that_a_recipes_own_hook_does_not_read_are_named():
+    given = {"energy": 8, "distance": 1, "psize": 1e-4, "center": 3}
+    assert not any("change nothing" in note for note in Own(given).initialize().notes)
+    scan = Own({**given, "positions.flip_y": True, "mask.invert": True, "positions.skip": 2}).initialize()
+    said = [note for note in scan.notes if "change nothing" in note]
+    assert len(said) == 2 and "load_positions() does not read positions.flip_y: " in said[0]
+    assert "load_weight() does not read mask.invert: " in said[1]
+    assert scan.positions_origin == "recorded"

@@ -342,6 +342,7 @@ class Hdf5Stack(InBlocks):
     mask_problem : why a mask that the file announces cannot be read, or None
     frame_masks : (source of a mask for each frame, bits that make a pixel bad), or None
     applied : {dataset: what says that it is applied already} of dark and flat fields
+    waiting : {dataset: sentence with the parameter that applies it} of those that are not, and of monitors
     outer_size : length of that axis, None without
     parts : [(file, frames, raster or None)] of those that were joined; None for one file
     turned : whether MATLAB wrote the frames
@@ -428,7 +429,7 @@ class Hdf5Stack(InBlocks):
         if shape[1] * shape[2] > LARGEST:
             raise SourceError(f"{self.path}: it declares frames of {shape[1]} x {shape[2]} pixels, more than any "
                               f"detector has; the header is damaged, or these are no frames")
-        self.applied = {}
+        self.applied, self.waiting = {}, {}
         pieces = [piece if piece.shape else replace(piece, shape=shape[1:]) for piece in pieces]
         self.pieces, self.shape, self.dtype = pieces, shape, dtype.newbyteorder("=")
         self.turned = any(piece.turned for piece in pieces)

@@ -138,8 +138,8 @@ def _announced(group, name):
 
 
 def note_fields(source, *groups):
-    """Say which dark and flat fields are in these groups, and what applies them; those that the file says are applied
-    go to `source.applied`, {name: by what}."""
+    """Put the dark and flat fields in these groups into `source.waiting`; those that the file says are applied, into
+    `source.applied`."""
     for group in filter(None, groups):
         for kind, names in (("dark", DARKS), ("flat", FLATS)):
             for name in names:
@@ -151,15 +151,14 @@ def note_fields(source, *groups):
                 if done:
                     source.applied[node.name] = done
                 else:
-                    source.notes.append(f"{node.name} is not applied; {kind}field.key={node.name} "
-                                        + ("subtracts it" if kind == "dark" else {
-                                            "multiply": "multiplies by it", "divide": "divides by it",
-                                            None: "divides by it, flatfield.multiply=yes multiplies"}[
-                                                source.format.flat]))
+                    source.waiting[node.name] = f"{node.name} is not applied; {kind}field.key={node.name} " + (
+                        "subtracts it" if kind == "dark" else {
+                            "multiply": "multiplies by it", "divide": "divides by it",
+                            None: "divides by it, flatfield.multiply=yes multiplies"}[source.format.flat])
 
 
 def note_monitor(source, node):
-    """Say that there is a monitor's reading for each frame, and what applies it."""
+    """Put a monitor with a reading for each frame into `source.waiting`."""
     if isinstance(node, h5py.Dataset) and node.dtype.kind in "iuf" and node.size == source.shape[0] > 1:
-        source.notes.append(f"{node.name}, a monitor's readings, is not applied; normalisation.key={node.name} divides "
-                            f"by it")
+        source.waiting[node.name] = (f"{node.name}, a monitor's readings, is not applied; "
+                                     f"normalisation.key={node.name} divides by it")
