@@ -14,6 +14,7 @@ from ptyprep.scan import PtyScan
 from ptyprep.sources.array import ArrayFrames, NpyFile
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
+from ptyprep.sources.recorded import in_pixels
 
 LARGEST_KEV = 150           # of photons without a unit; more is probably eV
 SHOWN = 20          # numbers of frames in a note; info has them all
@@ -105,12 +106,15 @@ class Beside(PtyScan):
         found = dict(super().load_geometry())
         for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m")):
             group = getattr(self.p, f"recorded_{name}")
-            if (group.file or group.key) and not self.p.given(name):
+            given = self.p.given(name) and getattr(self.p, name) is not None
+            if (group.file or group.key) and not given:
                 found[name] = self._recorded(f"recorded_{name}", unit)
         group = self.p.recorded_center
         if group.file or group.y_key or group.x_key:
-            found["center"] = tuple(self._one_number(f"recorded_center.{axis}_key", group.file, key).values.item()
-                                    for axis, key in (("y", group.y_key), ("x", group.x_key)))
+            psize = self.p.psize if self.p.given("psize") else found.get("psize")
+            sizes = (None, None) if psize is None else np.broadcast_to(psize, 2).tolist()
+            found["center"] = tuple(self._recorded_pixel(f"recorded_center.{axis}_key", group.file, key, size)
+                                    for axis, key, size in (("y", group.y_key, sizes[0]), ("x", group.x_key, sizes[1])))
         return found
 
     def load_weight(self):
@@ -141,8 +145,8 @@ class Beside(PtyScan):
                 self._refuse_applied(group)
                 stack = None if getattr(p, group).average else self._per_frame(group)
                 made[name] = self._image(group, averaged=True) if stack is None else stack
-        if "flat" in made and self._multiplies():
-            made["flat"] = _inverse(made["flat"])
+        if "flat" in made:
+            made["multiply"] = self._multiplies()
         if (p.mask.file or p.mask.key) and (stack := self._per_frame("mask")) is not None:
             made |= {"mask": stack, "bad_bits": -1 if p.mask.invert else p.mask.bits}
         if (flux := self.flux()) is not None:
@@ -155,15 +159,20 @@ class Beside(PtyScan):
     def _refuse_applied(self, group):
         """Not twice: the detector's file may say that its own field is applied already."""
         named, applied = getattr(self.p, group), getattr(self.source, "applied", {})
-        by = None if named.file or not named.key else applied.get("/" + named.key.strip("/"))
+        by = applied.get("/" + named.key.strip("/")) if named.key and self._is_own(group) else None
         if by:
             raise ParameterError(f"{self.where}{group}.key={named.key}: it is applied already, by {by} in the file; "
                                  f"leave {group}.key out")
 
     def _multiplies(self):
         """Whether counts are multiplied by the flat field."""
-        own = self.p.flatfield.file is None and getattr(self.source, "format", PLAIN).flat == "multiply"
+        own = self._is_own("flatfield") and getattr(self.source, "format", PLAIN).flat == "multiply"
         return own if self.p.flatfield.multiply is None else self.p.flatfield.multiply
+
+    def _is_own(self, group):
+        """Whether a group's file is that of the frames, named or not."""
+        file, path = getattr(self.p, group).file, getattr(self.source, "path", None)
+        return file is None or path is not None and file.resolve() == Path(path).resolve()
 
     # --- arrays beside the frames -----------------------------------------------------------------------
 
@@ -352,38 +361,45 @@ class Beside(PtyScan):
         found = self._one_number(f"{name}.key", group.file, group.key, most=2 if name == "recorded_psize" else 1)
         if group.multiplier is not None:
             values = [value * group.multiplier for value in found.values.tolist()]
-        elif found.units:
-            values = [units.convert(value, found.units, unit) for value in found.values.tolist()]
-            if None in values:
-                raise SourceError(f"{found.where} is in {found.units!r}; expected {units.dimension(unit)}. Set "
-                                  f"{name}.multiplier")
         else:
-            values = found.values.tolist()
-            if unit == "keV" and values[0] > LARGEST_KEV and not self.p.electron_data:
-                raise SourceError(f"{found.where} is {values[0]:g} and has no unit: keV, or eV? Set {name}.multiplier")
-            self.note(f"{found.where} has no unit and is taken as {unit}")
+            each = [(value, found.units or "", found.where) for value in found.values.tolist()]
+            if unit == "keV" and not found.units and each[0][0] > LARGEST_KEV and not self.p.electron_data:
+                raise SourceError(f"{found.where} is {each[0][0]:g} and has no unit: keV, or eV? Set "
+                                  f"{name}.multiplier, 1e-3 for eV, or energy")
+            values, reasons = units.recorded_each(name.removeprefix("recorded_"), each, unit)
+            if values is None:
+                raise SourceError(f"{reasons[0]}, or {name}.multiplier")
+            if not found.units:
+                self.note(f"{found.where} has no unit and is taken as {unit}")
         values = [value + getattr(group, "offset", 0) for value in values]
         return values[0] if len(values) == 1 else tuple(values)
 
+    def _recorded_pixel(self, parameter, file, key, size):
+        """One coordinate of the optical axis [pixel], from pixels, as it is without a unit, or from a length."""
+        found = self._one_number(parameter, file, key)
+        at = in_pixels(found.values.item(), found.units or "pixel", size)
+        if at is None:
+            raise SourceError(f"{found.where} is in {found.units!r}; expected pixels, or a length where the pixel size "
+                              f"is known. Set center")
+        return at
+
     def _one_number(self, parameter, file, key, most=1):
-        """One number by name, as an array (1,), or up to so many."""
+        """One number by name, as an array (1,), or up to so many; of files that are joined the same in each."""
         path = file or (self.source.path if self.source else None)
         if path is None or key is None:
             raise ParameterError(f"{parameter} is not set, or no file for it")
         found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
+        for other, _, _ in (getattr(self.source, "parts", None) or ()) if file is None else ():
+            there = read_array(other, key, parameter=parameter, like_frames=self.like_frames(other))
+            if there.units != found.units or not np.allclose(there.values, found.values, rtol=1e-6, atol=0):
+                raise SourceError(f"{there.where} is {there.values.ravel()[:2]} {there.units or ''}, and {found.where} "
+                                  f"{found.values.ravel()[:2]} {found.units or ''}: files that are joined should have "
+                                  f"the same. Join others, or give the value")
         values = np.asarray(self.inner(found.values, lambda shape: np.prod(shape) <= 1, found.where), float).ravel()
         if not 1 <= values.size <= most:
             raise SourceError(f"{found.where} holds {values.size} numbers; expected "
                               f"{'one' if most == 1 else 'one or two'}")
         return Named(values, found.units, found.where)
-
-
-def _inverse(flat):
-    """What to divide by instead of multiplying by a flat field (h, w); NaN where it is not above 0."""
-    if not isinstance(flat, np.ndarray):
-        raise ParameterError("flatfield.multiply needs one flat field for all frames; here is one for each")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(flat > 0, 1 / flat, np.nan)
 
 
 def _shape_of(path, key):

@@ -51,8 +51,9 @@ def believable(frames, limits=None, out=None):
         np.less_equal(frames, most, out=good)
     if least is not None:
         good &= frames >= least
-    for mark in limits.marks if frames.dtype.kind in "if" and (least is None or least < 0) else ():
-        good &= frames != mark
+    if limits.marks and frames.dtype.kind in "if" and (least is None or least < 0) and frames.min(initial=0) < 0:
+        for mark in limits.marks:
+            good &= frames != mark
     return good
 
 
@@ -113,7 +114,7 @@ def _interval(frames, limits):
 
 def below_zero(frames, marks=()):
     """(how many counts of some frames are below 0, without those that are marks; how many of them are -1 or -2)."""
-    if frames.dtype.kind not in "if":
+    if frames.dtype.kind not in "if" or not frames.min(initial=0) < 0:
         return 0, 0
     negative = frames[frames < 0]
     ones = {number: int(np.count_nonzero(negative == number)) for number in (-1, -2)} if negative.size else {}
@@ -173,6 +174,7 @@ class Corrections:
     detector_mask, detector_bits : the same of the detector's own masks
     blank : (n,) bool, scan points whose frames get weight 0; None
     negative : what to do with counts below the dark field: "zero", "keep" or "mask"
+    multiply : whether counts are multiplied by the flat field instead of divided by it
 
     Counts become float32 where that holds them all (8- and 16-bit), else float64 (`numpy.result_type`). A pixel
     where dark or flat field are no finite numbers, or the flat field is not above 0, is not good, and 0.
@@ -184,6 +186,7 @@ class Corrections:
     bad_bits: int | None = None
     blank: np.ndarray | None = None
     negative: str = "zero"
+    multiply: bool = False
     detector_mask: object = None
     detector_bits: int | None = None
 
@@ -260,7 +263,7 @@ class Corrections:
             flat = _field(self.flat, points, window)
             with np.errstate(invalid="ignore"):
                 usable = np.isfinite(flat) & (flat > 0)
-            out /= np.where(usable, flat, 1)
+            (np.multiply if self.multiply else np.divide)(out, np.where(usable, flat, 1), out=out)
             good &= usable
             out *= usable
         if self.monitor is not None:
@@ -278,7 +281,7 @@ class Corrections:
         """
         if self.dark is not None:
             raise ParameterError("darkfield and another dark field were both given: leave out one of them")
-        if self.flat is None:
+        if self.flat is None or self.multiply:      # factors have no dark counts
             return self.also(dark=dark)
         if np.shape(self.flat) != dark.shape:
             raise SourceError(f"the flat field has shape {np.shape(self.flat)}, the dark field {dark.shape}: expected "

@@ -205,7 +205,8 @@ class FramePlan:
     def apply_reasons(self, reasons):
         """Why prepared pixels are not good, from the reasons (bits, see `masks`) of the window's raw ones.
 
-        reasons : (*window.shape) uint8. Returns (*shape) uint8: those of all parts of a pixel; padded ones are OUTSIDE.
+        reasons : (*window.shape) uint16. Returns (*shape) uint16: those of all parts of a pixel; padded ones are
+            OUTSIDE.
         """
         padded, b = self._pad(reasons, OUTSIDE), self.rebin
         return self._orient(np.bitwise_or.reduce([padded[i::b, j::b] for i in range(b) for j in range(b)]))

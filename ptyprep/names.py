@@ -17,7 +17,7 @@ from ptyprep.errors import SourceError
 GAPS = 10       # times as many numbers as files: they are no count
 PADDED = 3      # digits behind a dot, or more, that count with zeros before them
 # 1.5e-03 as programs print it, else whole numbers with a dot, or a p for it, between them
-NUMBER = re.compile(r"((?<![0-9.])[0-9](?:\.[0-9]+)?[eE][-+][0-9]{2,3}(?![0-9.])|[0-9]+(?:[.p][0-9]+)*)")
+NUMBER = re.compile(r"((?<![0-9.])[0-9](?:\.[0-9]+)?[eE][-+][0-9]{1,3}(?![0-9.])|[0-9]+(?:[.p][0-9]+)*)")
 SIGNED_AFTER = ("_", "=", "(", ",", " ")       # a - behind one of these separates nothing
 
 

@@ -613,7 +613,7 @@ class PtyScan(Tree):
         weight = self._shared(self.load_weight)
         self.reasons = np.zeros(self.raw_shape, np.uint16)
         problem = getattr(self.source, "mask_problem", None)
-        if problem and self.p.detector_mask != "ignore":
+        if problem and self.p.detector_mask == "use":
             raise SourceError(f"{problem}. Without it the mask is not known: set detector_mask=ignore to go on, and "
                               f"mask.file to another one")
         if weight is None:
@@ -635,24 +635,32 @@ class PtyScan(Tree):
         """Sentences about what the source has, or the user gave, and nothing uses."""
         keys = {f"/{value.strip('/')}" for name, value in self.p.flat().items() if name.endswith(".key") and value}
         yield from (said for name, said in getattr(self.source, "waiting", {}).items() if name not in keys)
+        if self.on_negative is None and self.p.given("negative"):
+            yield "negative changes nothing, because a dark field is subtracted: darkfield.negative says it then"
 
     def _count_limits(self):
         """(`Limits` of raw counts; what is done with those below 0, None where a dark field is subtracted first)."""
-        dark = self.corrections is not None and self.corrections.dark is not None
+        dark = getattr(self.corrections, "dark", None) is not None      # of an object of the recipe's own, perhaps
         negative = None if dark else self.p.negative
         return limits_of(self.source, self.raw_dtype, near=self.p.bad_pixels.near_overflow, negative=negative), negative
 
     def _load_corrections(self):
         corrections, masks = self._shared(self.load_corrections), getattr(self.source, "frame_masks", None)
-        if masks is not None and self.p.detector_mask == "use":
-            corrections = (corrections or Corrections()).also(detector_mask=masks[0], detector_bits=masks[1])
-        if corrections is None:
+        own = masks is not None and self.p.detector_mask == "use"
+        if corrections is None and not own:
             return None
+        corrections = Corrections() if corrections is None else corrections
         if not callable(corrections) or not hasattr(corrections, "checked"):
             raise RecipeError(f"{self.recipe_name}.load_corrections() returned {type(corrections).__name__}; expected "
                               f"a Corrections, or None")
         count = self.source.shape[0] if self.source is not None else None if self.positions is None else \
             len(self.positions)
+        if own and not isinstance(corrections, Corrections):
+            raise RecipeError(f"{self.where}it has a mask for each frame, which only a Corrections can take in: "
+                              f"{self.recipe_name}.load_corrections() returned {type(corrections).__name__}. Set "
+                              f"detector_mask=ignore to go on without")
+        if own:
+            corrections = corrections.also(detector_mask=masks[0], detector_bits=masks[1])
         return corrections.checked(self.raw_shape, count)
 
     def needs(self):
@@ -744,7 +752,7 @@ class PtyScan(Tree):
 
     @property
     def mask_reasons(self):
-        """Why pixels of prepared frames are not good, bits of `masks.REASONS`, (h, w) uint8: of the whole scan, and
+        """Why pixels of prepared frames are not good, bits of `masks.REASONS`, (h, w) uint16: of the whole scan, and
         overflow and what is no number if it was so in any frame so far."""
         reasons = self.reasons.copy()
         lost, fresh = self.cut(reasons), self.cut(reasons) == 0

@@ -25,14 +25,9 @@ ODD_NUMBER = re.compile(r"[-+\u2212]?[\d.,'_]*\d[\d.,'_]*(?:[eEdD][-+\u2212]?\d+
 OTHER_UNITS = set("s ms us ns min h deg degree degrees rad mrad urad v mv a ma ua na ev kev hz khz counts count cts k "
                   "c pixel pixels px step steps - 1".split())
 PROSE = set("and or in of the is are with at to for from by on as vs versus before after then first second".split())
-# words that end in y or x, as names of motors do
-NO_MOTORS = set("""
-    any apex apply array body box by complex copy country day delay display dummy early easy empty energy entry
-    every family february fix flux fly flyscan frequency friday gray grey heavy hex history index january july
-    key latex lay library linux many matrix max may memory mix monday my nearly noisy only pix play prefix query
-    ray ready saturday six sky study suffix sunday supply survey tax they thursday today tomography try tuesday
-    unix valley vertex very vortex way wednesday why
-    """.split())
+# a motor's name by itself; others are told by their pair, such as htry and htrx: most words that end in y are no names
+MOTOR = re.compile(r"(?:sam|sample|pos|position|stage|mot|motor|piezo|pi|scan|scanner|enc|encoder|fine|coarse|nano|"
+                   r"probe|beam|s|t|p|d|l)[xy]")
 ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -388,7 +383,8 @@ def _says(text):
     """(whether a line mentions an axis, whether it mentions a unit of length)."""
     text = re.sub(r"\bx[- ]?rays?\b", "", text.lower())
     words = set(re.findall(r"[^\W\d_]+", re.sub(r"\d\s*x\s*(?=\d)", "", text)))
-    axes = words & {"x", "y", "slow", "fast"} or any(word[-1] in "xy" and len(word) < 8 for word in words - NO_MOTORS)
+    axes = words & {"x", "y", "slow", "fast"} or any(MOTOR.fullmatch(word) for word in words) or any(
+        word[-1] == "y" and f"{word[:-1]}x" in words for word in words)
     of_no_number = re.sub(r"[\d.]\s*[^\W\d_]+", "", text)
     unit = any(len(word) > 1 and metres(word) for word in re.findall(r"[^\W\d_]+", of_no_number)) or any(
         metres(unit) for unit in BRACKET.findall(of_no_number))

@@ -24,6 +24,11 @@ SPELLINGS = {
     "pixel": {"pixel": 1.0, "pixels": 1.0, "px": 1.0, "pix": 1.0},
 }
 
+#: What pint takes for lengths, and nobody at a beamline means so: a typographer's point, an astronomical unit.
+ODD = {"point", "th", "au", "hand", "rod", "chain", "link", "mil", "ft", "pt", "pica", "em", "dot", "pole", "perch"}
+
+EXAMPLES = {"energy": "7200 eV", "distance": "2.1 m", "psize": "75 um"}
+
 #: Of each quantity that a detector records: (its unit here, the smallest and the largest that can be). Below lie marks
 #: for "not set"; above lies what another unit makes of it. 100 m is longer than any beamline's flight tube.
 QUANTITIES = {"energy": ("keV", 1e-4, 5000.0), "wavelength": ("m", 1e-13, 1e-4), "distance": ("m", 1e-5, 100.0),
@@ -41,8 +46,10 @@ def factor(unit, to="m"):
     spelt = _bare(unit)
     if spelt == _bare(to):
         return 1.0
-    known = SPELLINGS.get(to, {}).get(spelt.lower())
-    return _by_pint(spelt, to) if known is None else known
+    known = {kind: names[spelt.lower()] for kind, names in SPELLINGS.items() if spelt.lower() in names}
+    if known or spelt in ODD:
+        return known.get(to)
+    return _by_pint(spelt, to)
 
 
 def _bare(unit):
@@ -56,7 +63,7 @@ def metres(word):
     hand and chain for lengths.
 
     >>> metres("um"), metres("rod"), factor("rod") is None
-    (1e-06, None, False)
+    (1e-06, None, True)
     """
     return SPELLINGS["m"].get(_bare(word).lower())
 
@@ -81,15 +88,15 @@ def recorded(quantity, value, unit, usual, where):
     >>> recorded("distance", 200.0, "mm", "m", "a.cbf: Detector_distance")
     (0.2, None)
     >>> recorded("distance", 513.8, "", None, "a.nxs: distance")[1]
-    "a.nxs: distance = 513.8 has no unit and counts as not recorded; set distance, such as '513.8 mm'"
+    "a.nxs: distance = 513.8 has no unit and counts as not recorded; set distance, with its unit, such as '2.1 m'"
     """
     to, least, most = QUANTITIES[quantity]
     asks = "energy" if quantity == "wavelength" else quantity
     if not value > 0 or value == float("inf"):
         return None, f"{where} = {value:g} counts as not recorded"
     if not unit and usual is None:
-        return None, (f"{where} = {value:g} has no unit and counts as not recorded; set {asks}, such as "
-                      f"'{value:g} {'eV' if to == 'keV' else 'mm'}'")
+        return None, (f"{where} = {value:g} has no unit and counts as not recorded; set {asks}, with its unit, such as "
+                      f"'{EXAMPLES[asks]}'")
     found = convert(value, unit or usual, to)
     if found is None:
         return None, f"{where} = {value:g} in {unit!r}, no unit of {_KINDS[to]}, counts as not recorded; set {asks}"
@@ -152,8 +159,8 @@ def dimension(unit):
     >>> dimension("mm"), dimension("kev"), dimension("parsnip")
     ('a length', 'an energy', None)
     """
-    known = next((to for to in SPELLINGS if to != "pixel" and unit.strip().lower() in SPELLINGS[to]), unit)
-    size = _parsed(known)
+    spelt = _bare(unit)
+    size = _parsed(next((to for to in SPELLINGS if to != "pixel" and spelt.lower() in SPELLINGS[to]), spelt))
     if size is None:
         return None
     return next((word for unit_of, word in _DIMENSIONS.items()

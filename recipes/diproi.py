@@ -60,7 +60,7 @@ class Diproi(FileScan):
 
     def open(self):
         notes = []
-        files = files_at(self.p.files, notes)
+        files = files_at(self.p.files, notes=notes)
         self.note(*notes)
         self._apart = len(files) > 1
         return one_frame_in_each(files, self.p.key) if self._apart else Hdf5Stack(files[0], self.p.key)

@@ -321,7 +321,7 @@ def test_multipliers_and_the_offset_are_ptypys(tmp_path, caplog):
 
 @pytest.mark.parametrize(("value", "unit", "words"), [
     (9.0, "furlong", "recorded_energy.multiplier"), ([1.0, 2.0], "keV", "holds 2 numbers; expected one"),
-    (9.0, "mm", "expected an energy")])
+    (9.0, "mm", "no unit of energy")])
 def test_geometry_that_cannot_be_read_is_named(tmp_path, value, unit, words):
     scan = scan_of(tmp_path, datasets={"e": value}, **{**GEOMETRY, "energy": None, "recorded_energy.key": "e"})
     with h5py.File(tmp_path / "scan.h5", "a") as file:
@@ -937,3 +937,39 @@ def test_files_beside_are_among_the_sources(tmp_path):
     with h5py.File(tmp_path / "s.ptyd") as file:
         assert [name.decode().rsplit("/", 1)[-1] for name in (file[f"info/sources/file/{k}"][()] for k in sorted(
             file["info/sources/file"]))] == ["scan.h5", "dark.h5"]
+
+
+@pytest.mark.parametrize("unit, many", [("mm", 0.1), ("m", 1e-4), ("pixel", 1), (None, 1)])
+def test_a_recorded_centre_has_a_unit_too(tmp_path, unit, many):
+    scan = scan_of(tmp_path, datasets={"cy": 2.0 * many, "cx": 1.0 * many}, center=None, psize=1e-4,
+                   **{"recorded_center.y_key": "cy", "recorded_center.x_key": "cx"})
+    if unit:
+        with h5py.File(tmp_path / "scan.h5", "r+") as file:
+            file["cy"].attrs["units"] = file["cx"].attrs["units"] = unit
+    assert scan.initialize().plan.center == pytest.approx((2, 1))
+    if unit == "mm":
+        with h5py.File(tmp_path / "scan.h5", "r+") as file:
+            file["cy"].attrs["units"] = "deg"
+        with pytest.raises(SourceError, match="cy is in 'deg'; expected pixels"):
+            type(scan)(scan.p.flat()).initialize()
+
+
+def test_a_recorded_distance_that_is_impossible_is_refused_and_a_given_one_wins(tmp_path):
+    with pytest.raises(SourceError, match="d = 513.8 without a unit.*impossible.*recorded_distance.multiplier"):
+        scan_of(tmp_path, datasets={"d": 513.8}, distance=None, **{"recorded_distance.key": "d"}).initialize()
+    scan = scan_of(tmp_path, datasets={"d": 513.8}, distance=0.5138, **{"recorded_distance.key": "d"}).initialize()
+    assert scan.p.distance == 0.5138
+
+
+def test_joined_files_with_other_energies_are_refused(tmp_path):
+    for name, value, unit in (("a", 8000.0, "eV"), ("b", 8.0, "keV"), ("c", 8000.0, "eV")):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["frames"], file["e"] = FRAMES, value
+            file["slow"], file["fast"] = SLOW, FAST
+            file["e"].attrs["units"] = unit
+            file["slow"].attrs["units"] = file["fast"].attrs["units"] = "m"
+    pars = {"positions.slow_key": "slow", "positions.fast_key": "fast", **GEOMETRY, "energy": None,
+            "intensities.key": "frames", "recorded_energy.key": "e", "intensities.file": tmp_path / "a.h5"}
+    assert recipe("hdf5")({**pars, "intensities.join": [tmp_path / "c.h5"]}).initialize().p.energy == 8
+    with pytest.raises(SourceError, match="b.h5: e is .*8.*keV, and .*a.h5: e .*should have the same"):
+        recipe("hdf5")({**pars, "intensities.join": [tmp_path / "b.h5"]}).initialize()

@@ -60,7 +60,8 @@ class DectrisMaster(Hdf5Stack):
             raise SourceError(f"{self.path}: no entry/data/data_000001 and so on; expected a DECTRIS master file, "
                               f"found {', '.join(file) or 'an empty file'}")
         images, triggers = (scalar(file, f"{SPECIFIC}/{k}") for k in ("nimages", "ntrigger"))
-        self.expected = int(images.value * triggers.value) if images and triggers else None
+        each = triggers.value if triggers else 1        # odin writes no ntrigger
+        self.expected = int(images.value * each) if images else None
         left_out = f"{self.path}: a number between {names[0]} and {names[-1]} is left out of its links"
         found = [self._linked(data, name) if name else Piece(self.path, "", 0, 0, missing=left_out) for name in names]
         readable = [i for i, part in enumerate(found) if isinstance(part, _Part)]
@@ -130,9 +131,10 @@ class DectrisMaster(Hdf5Stack):
         read_saturation(self, file, f"{DETECTOR}/saturation_value", f"{SPECIFIC}/{CUTOFF}",
                         f"{SPECIFIC}/detectorModule_000/{CUTOFF}")
         specific = member(file, SPECIFIC)
-        inside = isinstance(specific, h5py.Group) and specific.get("pixel_mask", getlink=True) is not None
         any_bit = partial(of_nexus, others=MASKED)       # SIMPLON API
-        read_mask(self, file, f"{SPECIFIC if inside else DETECTOR}/pixel_mask", any_bit, -1)
+        for group in (detector, specific):
+            for name in sorted(name for name in group or () if re.fullmatch(r"pixel_mask(_\d+)?", name)):
+                read_mask(self, group, name, any_bit, -1)
         note_fields(self, detector, specific)
 
     def _energy(self, file):

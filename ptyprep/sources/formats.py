@@ -86,6 +86,8 @@ def limits_of(source, dtype, *, near=None, negative="keep"):
             at = 2**bits - 2
             first_bad = at if (near or known.near[bits]) == "mask" else at + 1
             most = _lower(most, math.nextafter(first_bad, 0) if dtype.kind == "f" else first_bad - 1)
+            if dtype.kind == "f" and float(dtype.type(at)) != at:       # float32: it is the mark there
+                at = None
     elif known.marks and dtype == np.uint32:       # of signed numbers that were taken for unsigned ones
         most = _lower(most, 2**32 + min(known.marks) - 1)
     least = getattr(source, "underload", None)

@@ -12,7 +12,7 @@ from ptyprep.sources.hdf5 import Hdf5Stack, Piece, by_matlab, dataset_in, frames
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
 
-def files_at(path, notes=None, names="*"):
+def files_at(path, names="*", *, notes=None):
     """The HDF5 files that a path means (see `ptyprep.names.matching`), in the order of the numbers in their names."""
     return in_order(hdf5_files(path, names), notes)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ptyprep import units
 from ptyprep.errors import SourceError
 from ptyprep.sources.formats import largest_count
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar, text_in
 
 DARKS = ("darkfield", "dark_field", "dark", "data_dark", "background")
 FLATS = ("flatfield", "flat_field", "flat", "data_white", "whitefield", "data_flat")
@@ -51,7 +51,7 @@ def _center(source, center, psize):
     spelt = [one.unit or usual for one in center]
     if spelt == [None, None]:
         return _center_without_unit(source, values, psize, said)
-    found = [_in_pixels(value, unit or "", size) for value, unit, size in zip(values, spelt, psize or (None, None))]
+    found = [in_pixels(value, unit or "", size) for value, unit, size in zip(values, spelt, psize or (None, None))]
     if None in found:
         kinds = dict.fromkeys(repr(unit or "no unit") for unit in spelt)
         source.notes.append(f"{said} in {' and '.join(kinds)} counts as not recorded: expected pixels, or a length "
@@ -60,11 +60,11 @@ def _center(source, center, psize):
     return tuple(found)
 
 
-def _in_pixels(value, unit, size):
+def in_pixels(value, unit, size):
     """A place on the frame [pixel], from pixels or a length; None where it cannot be told."""
-    metres = units.factor(unit)
     if units.factor(unit, "pixel"):
         return value
+    metres = units.factor(unit)
     return None if metres is None or size is None else float(f"{value * metres / size:.15g}")
 
 
@@ -85,15 +85,19 @@ def _center_without_unit(source, values, psize, said):
 
 
 def read_saturation(source, file, *keys):
-    """The largest good count, by the first of these datasets; what is not the first one is told."""
-    found = scalar(file, *keys)
-    if found is None or not found.value > 0:
-        source.saturation = None
-        return
-    source.saturation = largest_count(found.value, source.format.saturated)
-    if not found.where.endswith(keys[0].rpartition("/")[2]):
-        source.notes.append(f"there is no {keys[0].rpartition('/')[2]}: counts above {found.where} = {found.value:g} "
-                            f"are masked")
+    """The largest good count, by the first of these datasets that has a number above 0; a note says which, where it is
+    not the first one, and which cannot be read."""
+    source.saturation = None
+    for number, key in enumerate(keys):
+        found, node = scalar(file, key), member(file, key)
+        if found is None and node is not None:
+            source.notes.append(f"{node.name} is no single number, and no count is masked for it")
+        if found is not None and found.value > 0:
+            source.saturation = largest_count(found.value, source.format.saturated)
+            if number:
+                source.notes.append(f"there is no {keys[0].rpartition('/')[2]}: counts above {found.where} = "
+                                    f"{found.value:g} are masked")
+            return
 
 
 def read_mask(source, group, name, reasons, bad_bits):
@@ -146,8 +150,8 @@ def note_fields(source, *groups):
                 node = member(group, name)
                 if not isinstance(node, h5py.Dataset) or node.shape[-2:] != tuple(source.shape[-2:]):
                     continue
-                done = next((at for parent in (group, group.parent) for at in APPLIED[kind]
-                             if (flag := scalar(parent, at)) is not None and flag.value), None)
+                done = next((at for place in (group, group.parent, *filter(None, groups)) for at in APPLIED[kind]
+                             if _is_set(member(place, at))), None)
                 if done:
                     source.applied[node.name] = done
                 else:
@@ -155,6 +159,14 @@ def note_fields(source, *groups):
                         "subtracts it" if kind == "dark" else {
                             "multiply": "multiplies by it", "divide": "divides by it",
                             None: "divides by it, flatfield.multiply=yes multiplies"}[source.format.flat])
+
+
+def _is_set(node):
+    """Whether a flag is set: a number, a NX_BOOLEAN, or text as people write it."""
+    if not isinstance(node, h5py.Dataset) or node.size != 1:
+        return False
+    value = np.ravel(read_dataset(node))[0]
+    return bool(value) if node.dtype.kind in "biuf" else text_in(node).strip().lower() in ("true", "yes", "1", "on")
 
 
 def note_monitor(source, node):

@@ -1,4 +1,7 @@
 """Units, masks, marks and saturation mean the same in every reader, or what its format says."""
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -134,6 +137,42 @@ def test_translations_and_corners_of_cxi_have_units_too(tmp_path, unit, many):
         CxiFile(path)
 
 
+def test_words_that_are_lengths_elsewhere_are_none_here(tmp_path):
+    path = nexus(tmp_path)
+    for unit in ("px", "pix", "point", "au", "hand", "count"):
+        rewrite(path, f"{NEXUS_AT}/distance", 2.0, unit)
+        assert "distance" not in NexusFile(path).recorded, unit
+
+
+def test_a_master_is_read_without_pint(tmp_path):
+    path = dectris(tmp_path)
+    with h5py.File(path, "r+") as file:
+        for axis in "xy":
+            file[f"{DECTRIS_AT}/beam_center_{axis}"].attrs["units"] = "pixel"
+    code = f"import sys; from ptyprep.sources import DectrisMaster as D; D({str(path)!r}); print('pint' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("zero", [0, -1, "none"])
+def test_a_saturation_of_nothing_hides_no_cutoff(tmp_path, zero):
+    path = dectris(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file[f"{DECTRIS_AT}/saturation_value"] = zero
+        file[f"{DECTRIS_AT}/detectorSpecific/countrate_correction_count_cutoff"] = 500
+    source = DectrisMaster(path)
+    assert source.saturation == 500 and sum("no single number" in note for note in source.notes) == (zero == "none")
+
+
+def test_masks_of_both_groups_and_with_numbers_are_one(tmp_path):
+    path, bits = dectris(tmp_path), np.zeros((4, H, W), "u4")
+    names = ["pixel_mask", "pixel_mask_2", "detectorSpecific/pixel_mask", "detectorSpecific/pixel_mask_1"]
+    with h5py.File(path, "r+") as file:
+        for i, name in enumerate(names):
+            bits[i, i, i] = 1
+            file[f"{DECTRIS_AT}/{name}"] = bits[i]
+    assert np.array_equal(~DectrisMaster(path).mask, bits.any(axis=0))
+
+
 # --- headers of images ------------------------------------------------------------------------------------------
 
 
@@ -175,8 +214,9 @@ def test_marks_of_a_dectris_detector_go_by_the_bits_of_the_image(dtype, bits):
     seen = good(dtype, [0, 60000, mark, mark - 1, mark - 1000], source)
     assert seen == [True, True, False, bits == 16, True]
     assert good(dtype, [mark - 1], source, near="mask") == [False]
-    if dtype != "f4" or bits == 16:     # float32 has no 2**32 - 2: there it is the mark
-        assert good(dtype, [mark - 1], source, near="keep") == [True]
+    exact = dtype != "f4" or bits == 16         # float32 has no 2**32 - 2: there it is the mark, and nothing is near
+    assert good(dtype, [mark - 1], source, near="keep") == [exact]
+    assert limits_of(source, np.dtype(dtype)).near == (mark - 1 if exact else None)
 
 
 def test_marks_in_the_detectors_own_integers():
@@ -342,14 +382,40 @@ def test_fields_and_monitors_are_named_and_applied_only_when_asked(tmp_path, nam
 
 
 @pytest.mark.parametrize("flag", ["flatfield_applied", "flatfield_correction_applied"])
-def test_a_field_that_is_applied_is_not_applied_again(tmp_path, flag):
-    path = nexus(tmp_path)
+@pytest.mark.parametrize("value", [1, np.uint8(1), True, np.array([True]), "true", np.bytes_("yes")])
+@pytest.mark.parametrize("name, field", [("nexus", "flatfield"), ("eiger", "detectorSpecific/flatfield")])
+def test_a_field_that_is_applied_is_not_applied_again(tmp_path, flag, value, name, field):
+    make, _, at, *_ = READERS[name]
+    path = make(tmp_path)
     with h5py.File(path, "r+") as file:
-        file[f"{NEXUS_AT}/flatfield"], file[f"{NEXUS_AT}/{flag}"] = np.full((H, W), 2.0), 1
-    scan, data, _ = counted("nexus", path)
+        file[f"{at}/{field}"], file[f"{at}/{flag}"] = np.full((H, W), 2.0), value
+    scan, data, _ = counted(name, path)
     assert not any("flatfield" in note for note in scan.notes)
-    with pytest.raises(ParameterError, match=f"applied already, by {flag}"):
-        counted("nexus", path, **{"flatfield.key": f"{NEXUS_AT}/flatfield"})
+    for file in (None, path):           # the frames' own file, named or not
+        with pytest.raises(ParameterError, match=f"applied already, by {flag}"):
+            counted(name, path, **{"flatfield.key": f"{at}/{field}", "flatfield.file": file})
+
+
+@pytest.mark.parametrize("value", [0, False, "false", "no"])
+def test_a_flag_that_is_not_set_says_that_a_field_waits(tmp_path, value):
+    path = dectris(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file[f"{DECTRIS_AT}/flatfield"], file[f"{DECTRIS_AT}/flatfield_applied"] = np.full((H, W), 2.0), value
+    for more in ({}, {"flatfield.file": path}):
+        scan, data, _ = counted("eiger", path, **{"flatfield.key": f"{DECTRIS_AT}/flatfield"}, **more)
+        assert np.array_equal(data, 2.0 * FRAMES) and not any("not applied" in note for note in scan.notes)
+
+
+def test_factors_for_each_frame_and_with_a_dark_field(tmp_path):
+    from ptyprep.correct import Corrections
+    path, flat = dectris(tmp_path), np.random.default_rng(8).uniform(0.5, 2, (N, H, W))
+    with h5py.File(path, "r+") as file:
+        file["flat"], file["dark"] = flat, np.full((H, W), 10.0)
+    _, data, _ = counted("eiger", path, **{"flatfield.key": "flat", "darkfield.key": "dark"})
+    assert np.allclose(data, np.maximum(FRAMES - 10.0, 0) * flat)
+    both = Corrections(flat=np.full((2, 2), 2.0), multiply=True).with_dark(np.full((2, 2), 10.0))
+    from ptyprep.frame import whole
+    assert (both(np.full((1, 2, 2), 110.0), np.ones((1, 2, 2), bool), [0], whole((2, 2)))[0] == 200).all()
 
 
 def test_axes_of_nexus_without_units_are_asked_for(tmp_path):
