@@ -21,6 +21,7 @@ from ptyprep.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFL
 from ptyprep.mpi import room
 from ptyprep.params import Array, Group, Par, Tree, Values, walk
 from ptyprep.positions import checked, refuse_unknown
+from ptyprep.printable import printable
 from ptyprep.rawfiles import RawFiles, noting
 from ptyprep.run import Run
 from ptyprep.selection import Selection
@@ -472,7 +473,7 @@ class PtyScan(Tree):
 
     def note(self, *notes):
         """Tell the user what was noticed; the file keeps it in `info/notes`."""
-        for note in notes:
+        for note in (printable(note, lines=False) for note in notes):
             self.notes.append(note)
             if self.comm.is_root:
                 log.info(note)
