@@ -102,8 +102,14 @@ def _fail(err):
 
 @click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ptyprep")
-def main():
+@click.pass_context
+def main(ctx):
     """Ptychography data preparation: from raw scans to .ptyd files."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Notes("note: %(message)s"))
+    prepares = ctx.invoked_subcommand == "prepare"
+    logging.basicConfig(level=logging.INFO if prepares else logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
 
 
 @main.command(cls=PrepareCommand, context_settings={"max_content_width": 100})
@@ -122,10 +128,6 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
     RECIPE is a name (see `ptyprep recipes`), auto, module:Class or ./file.py:Class. SOURCE fills the recipe's file
     parameter. Every parameter of the recipe is an option: `ptyprep prepare RECIPE --help` lists them.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Notes("note: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.captureWarnings(True)
     cls = ctx.obj
     given = {p.dotted: options[p.name] for p in ctx.command.params
              if getattr(p, "of_recipe", False) and options[p.name] is not None}
