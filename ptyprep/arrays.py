@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.rawfiles import opening
 from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
@@ -134,6 +135,7 @@ def matlab(path):
     if is_hdf5(path):
         with reading(path, "a MATLAB file of version 7.3") as file:
             return _struct(file)
+    opening(path)
     try:
         from scipy.io import loadmat
     except ImportError as err:
@@ -205,10 +207,11 @@ def _image(path):
     return frames[0] if len(frames) == 1 else frames
 
 
-def npy(path, mmap_mode=None):
-    """The array of a .npy file; `mmap_mode` as of `numpy.load`. Raises SourceError."""
+def npy(path):
+    """The array of a .npy file. Raises SourceError."""
+    opening(path)
     try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as err:
         raise SourceError(f"{path}: cannot be read as a .npy file ({err})") from err
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import units
-from ptyprep.arrays import IMAGES, Named, npy, only_one, read_array
+from ptyprep.arrays import IMAGES, Named, only_one, read_array
 from ptyprep.correct import Corrections, average, good_by_value, relative_flux
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.masks import shapes
 from ptyprep.params import Group, Par
 from ptyprep.scan import PtyScan
-from ptyprep.sources.array import ArrayFrames, NpyFile
+from ptyprep.sources.array import ArrayFrames, NpyFile, npy_shape
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
 from ptyprep.sources.recorded import in_pixels
@@ -229,9 +229,11 @@ class Beside(PtyScan):
         if self.source is None or joined or not path.is_file():
             return None
         if is_hdf5(path):
-            shape, values = _shape_of(path, group.key), None
-        elif path.suffix in (".npy", ".mat"):
-            values = npy(path, mmap_mode="r") if path.suffix == ".npy" else self.named(name, IMAGES).values
+            shape = _shape_of(path, group.key)
+        elif path.suffix == ".npy":
+            shape = npy_shape(path)
+        elif path.suffix == ".mat":
+            values = self.named(name, IMAGES).values
             shape = values.shape
         else:
             return None
@@ -240,13 +242,13 @@ class Beside(PtyScan):
         lot = self.lot_of(shape[:-2], f"{path}: {group.key or name}")
         if lot is None:
             return None
-        if values is None:
+        if is_hdf5(path):
             stack = Hdf5Stack(path, group.key, *lot)
             if stack.turned and not getattr(self.source, "turned", False):
                 self._note_matlab(path, shape)
             return stack
-        if path.suffix == ".npy" and not lot:
-            return NpyFile(path)
+        if path.suffix == ".npy":
+            return NpyFile(path, *lot)
         stack = ArrayFrames(values[lot], str(path))
         stack.files = [path]
         return stack

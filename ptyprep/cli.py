@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import tomllib
+import traceback
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ptyprep import __version__, faces, registry
 from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError
 from ptyprep.mpi import room
 from ptyprep.params import walk
+from ptyprep.printable import printable
 from ptyprep.show import plan_text, show_text
 
 SPECIAL = {"dfile"}         # given by -o instead
@@ -78,6 +80,7 @@ class Errors(click.Group):
                 names = [name for option in options for name in (*option.opts, *option.secondary_opts)]
                 err.possibilities = difflib.get_close_matches(err.option_name, names, 1, 0.7)
             _give_way()
+            err.message = printable(err.message)
             err.show()
             sys.exit(2)
         except BrokenPipeError:
@@ -89,7 +92,8 @@ class Errors(click.Group):
 def _fail(err):
     """End with one message, and the traceback where it was asked for."""
     if "--debug" in sys.argv:
-        raise err
+        _echo("".join(traceback.format_exception(err)), err=True)
+        _end(1)
     ours = isinstance(err, PtyprepError)
     _say("\n".join([str(err) if ours else f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
                     *([] if ours else ["--debug shows where that happened"])]))
@@ -98,8 +102,14 @@ def _fail(err):
 
 @click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ptyprep")
-def main():
+@click.pass_context
+def main(ctx):
     """Ptychography data preparation: from raw scans to .ptyd files."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Notes("note: %(message)s"))
+    prepares = ctx.invoked_subcommand == "prepare"
+    logging.basicConfig(level=logging.INFO if prepares else logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
 
 
 @main.command(cls=PrepareCommand, context_settings={"max_content_width": 100})
@@ -118,8 +128,6 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
     RECIPE is a name (see `ptyprep recipes`), auto, module:Class or ./file.py:Class. SOURCE fills the recipe's file
     parameter. Every parameter of the recipe is an option: `ptyprep prepare RECIPE --help` lists them.
     """
-    logging.basicConfig(level=logging.INFO, format="note: %(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
     cls = ctx.obj
     given = {p.dotted: options[p.name] for p in ctx.command.params
              if getattr(p, "of_recipe", False) and options[p.name] is not None}
@@ -139,7 +147,7 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
     if plan:
         scan.look()
         if scan.comm.is_root:
-            click.echo(plan_text(scan))
+            _echo(plan_text(scan))
         return
     before = signal.signal(signal.SIGTERM, _terminated)     # as Ctrl-C: finished chunks are kept, others are told
     try:
@@ -158,13 +166,13 @@ def _run(scan):
     root, began = scan.comm.is_root, time.monotonic()
     done = scan.frames_done
     with tqdm(total=scan.total, initial=done, unit=" frames", disable=None if root else True, file=sys.stderr,
-              desc=scan.recipe_name, leave=False) as bar:
+              desc=printable(scan.recipe_name), leave=False) as bar:
         scan.prepare(progress=bar.update)
     if root:
         seconds = time.monotonic() - began
         n = scan.frames_done
         h, w = scan.meta.shape
-        click.echo(f"{scan.p.dfile}: {n} frames of {h} x {w} pixels in {seconds:.1f} s "
+        _echo(f"{scan.p.dfile}: {n} frames of {h} x {w} pixels in {seconds:.1f} s "
                    f"({(n - done) / max(seconds, 1e-9):.0f} frames/s)")
 
 
@@ -180,7 +188,7 @@ def recipes():
             rows.append((name, f"cannot be loaded: {type(err).__name__}: {err}"))
     width = max((len(name) for name, _ in rows), default=0)
     for name, doc in rows:
-        click.echo(f"{name:{width}}  {doc}")
+        _echo(f"{name:{width}}  {doc}")
 
 
 @main.command()
@@ -193,16 +201,16 @@ def params(recipe, face, level):
     """Show the parameters of RECIPE."""
     cls = registry.recipe(recipe)
     if face == "schema":
-        click.echo(json.dumps(faces.json_schema(cls), indent=1))
+        _echo(json.dumps(faces.json_schema(cls), indent=1))
     else:
-        click.echo((faces.toml_template if face == "toml" else faces.tree_text)(cls, level))
+        _echo((faces.toml_template if face == "toml" else faces.tree_text)(cls, level))
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file):
     """Say what is in FILE, raw or prepared."""
-    click.echo(show_text(file))
+    _echo(show_text(file))
 
 
 @main.command()
@@ -212,8 +220,9 @@ def verify(file):
     from ptyprep.verify import problems
     found = list(problems(file))
     if found:
-        raise SourceError(f"{file}: {len(found)} problems\n" + "\n".join(f"- {what}" for what in found))
-    click.echo(f"{file}: whole")
+        raise SourceError(f"{file}: {len(found)} problems\n" + "\n".join(f"- {printable(what, lines=False)}"
+                                                                        for what in found))
+    _echo(f"{file}: whole")
 
 
 @main.command()
@@ -251,15 +260,15 @@ def new_recipe(name, folder):
     from ptyprep.skeleton import write_skeleton
     paths = write_skeleton(name, folder)
     for path in paths:
-        click.echo(path)
+        _echo(path)
     needs = "" if find_spec("pytest") else "python -m pip install pytest && "
     _say(f"try it with: {needs}cd {paths[0].parent} && python -m pytest")
 
 
 def _tell(out, notes):
     for note in notes:
-        _say(note)
-    click.echo(f"{out}: written")
+        _say(printable(note, lines=False))
+    _echo(f"{out}: written")
 
 
 def _config(path):
@@ -267,9 +276,14 @@ def _config(path):
     if path is None:
         return {}
     try:
-        return _flat(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        return _flat(tomllib.loads(path.read_text("utf-8")))
+    except OSError as err:
+        raise ParameterError(f"{path}: cannot be read: {err.strerror}; expected a TOML file with parameters") from err
+    except ValueError as err:
         raise ParameterError(f"{path}: not TOML: {err}") from err
+    except RecursionError:
+        raise ParameterError(f"{path}: too many tables or lists inside each other; expected parameters as `ptyprep "
+                             f"params RECIPE --toml` writes them") from None
 
 
 def _flat(table, prefix=""):
@@ -299,7 +313,19 @@ def _rank():
 
 def _say(text):
     _give_way()
-    click.echo(f"ptyprep: {text if _rank() == '0' else f'rank {_rank()}: {text}'}", err=True)
+    _echo(f"ptyprep: {text if _rank() == '0' else f'rank {_rank()}: {text}'}", err=True)
+
+
+def _echo(text, err=False):
+    """Everything that is printed goes through here, and notes through `_Notes`."""
+    click.echo(printable(text), err=err)
+
+
+class _Notes(logging.Formatter):
+    """What is logged, as a terminal may show it."""
+
+    def format(self, record):
+        return printable(super().format(record))
 
 
 def _end(code):

@@ -21,6 +21,10 @@ class SourceError(PtyprepError, OSError):
     """Raw data are absent, damaged or of another layout."""
 
 
+class ChangedError(SourceError):
+    """A raw file is not what it was when the scan began to read it; no frame can be left out to go on."""
+
+
 class OutputError(PtyprepError, OSError):
     """Prepared data cannot be written where they should go."""
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptyprep.errors import PtyprepError, RecipeError, SourceError
+from ptyprep.errors import ChangedError, PtyprepError, RecipeError, SourceError
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def unreadable(err):
     NumPy says ValueError or EOFError of a file that is cut off.
     """
     if isinstance(err, PtyprepError):
-        return isinstance(err, SourceError)
+        return isinstance(err, SourceError) and not isinstance(err, ChangedError)
     return isinstance(err, OSError | EOFError | ValueError)
 
 

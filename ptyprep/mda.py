@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptyprep.errors import SourceError
+from ptyprep.rawfiles import opening
 
 VERSIONS = (1.3, 1.4)       # the same layout, from two writers
 MOST = 8                    # dimensions that are believed
@@ -91,6 +92,7 @@ class _Bytes:
     """The bytes of a file, taken one after the other, each once: scans that overlap would never end."""
 
     def __init__(self, path):
+        opening(path)
         try:
             self._data = path.read_bytes()
         except OSError as err:

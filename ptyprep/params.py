@@ -40,12 +40,15 @@ from ptyprep.reading import (  # noqa: F401 - Array: to declare with
     leaves,
     members,
     read,
+    short,
     with_article,
     words,
 )
 
 #: Where a value can come from; a later one wins.
 ORIGINS = ("default", "detector", "config file", "command line", "keyword")
+
+MANY = 20       # unknown parameters that a message names; looking for the nearest name of each takes 1 ms
 
 #: What a limit says, and how it is tested.
 LIMITS = {"gt": ("greater than", operator.gt), "ge": ("at least", operator.ge),
@@ -131,18 +134,18 @@ class Par:
             others = [word for word in words(self.type) if word != "text"] if isinstance(x, str) else []
             close = difflib.get_close_matches(str(x), map(str, choices), 1)
             raise ParameterError(
-                f"is {x!r}; choose one of {', '.join(map(str, choices))}"
+                f"is {short(x)}; choose one of {', '.join(map(str, choices))}"
                 + (f", or give {with_article(others)}" if others else "")
                 + (f" (did you mean {close[0]!r}?)" if close else ""))
 
     def _check_number(self, x, value):
         said = map(repr, (self.default, *self.limits.values()))
         if isinstance(x, float) and not math.isfinite(x) and not isinstance(value, np.ndarray) and repr(x) not in said:
-            raise ParameterError(f"must be finite, got {value!r}")
+            raise ParameterError(f"must be finite, got {short(value)}")
         for key, limit in self.limits.items():
             compared, holds = LIMITS[key]
             if not holds(x, limit):
-                raise ParameterError(f"must be {compared} {limit}, got {value!r}")
+                raise ParameterError(f"must be {compared} {limit}, got {short(value)}")
 
 
 class Group:
@@ -386,7 +389,7 @@ def _place(node, name, group, known, prefix, recipe_name):
 
 def _flatten(node, mapping, prefix=""):
     """What a mapping gives, as (dotted name, value), and what is wrong with its names."""
-    found, wrong = [], []
+    found, wrong, unknown = [], [], []
     for key, value in mapping.items():
         name = f"{prefix}{key}"
         item = functools.reduce(lambda at, part: getattr(at, "tree", {}).get(part), name.split("."), node)
@@ -395,13 +398,16 @@ def _flatten(node, mapping, prefix=""):
         if isinstance(item, Par):
             found.append((name, value))
         elif item is None:
-            wrong.append(_unknown(node, name))
+            unknown.append(name)
         elif isinstance(value, Mapping):
             inside, strange = _flatten(node, value, f"{name}.")
             found, wrong = found + inside, wrong + strange
         else:
-            wrong.append(f"{item.prefix[:-1]!r} of recipe {node.recipe_name!r} is a group, got {value!r}; "
+            wrong.append(f"{item.prefix[:-1]!r} of recipe {node.recipe_name!r} is a group, got {short(value)}; "
                          f"set its members {', '.join(item.prefix + member for member in item.tree)}")
+    wrong += [_unknown(node, name) for name in unknown[:MANY]]
+    if len(unknown) > MANY:
+        wrong.append(f"and {len(unknown) - MANY} more that recipe {node.recipe_name!r} does not have")
     return found, wrong
 
 
@@ -415,5 +421,5 @@ def _unknown(node, name):
     close = (last.get(word)
              or next((whole[c] for c in difflib.get_close_matches(name.lower(), whole, 1)), None)
              or next((last[c] for c in difflib.get_close_matches(word, last, 1)), None))
-    return (f"no parameter {node.prefix + name!r} in recipe {node.recipe_name!r}"
+    return (f"no parameter {short(node.prefix + name)} in recipe {node.recipe_name!r}"
             + (f"; did you mean {node.prefix + close!r}?" if close else ""))

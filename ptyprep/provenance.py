@@ -12,6 +12,7 @@ import numpy as np
 
 from ptyprep.frame import orientation_flags
 from ptyprep.masks import REASONS, as_text
+from ptyprep.printable import printable
 
 NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
                 "max_frames"}       # change no frame
@@ -46,7 +47,7 @@ def info(scan):
             "mask_legend": dict(REASONS),
             "report": dict(scan.report),
             "bad_frames": {"frame_ids": np.array([i for i, _ in scan.bad], np.int64),
-                           "reasons": [reason for _, reason in scan.bad]},
+                           "reasons": [printable(reason, lines=False) for _, reason in scan.bad]},
             "sources": {"file": [str(f.resolve()) for f, _ in files],
                         "size": np.array([s.st_size for _, s in files], np.int64),
                         "mtime": np.array([s.st_mtime for _, s in files], float)},

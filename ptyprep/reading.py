@@ -8,6 +8,7 @@ ptyprep.errors.ParameterError: must be a number or a pair, got '1,2,3'
 """
 
 import functools
+import os.path
 import re
 import types
 import typing
@@ -40,6 +41,8 @@ class _AsArray:
         return core_schema.no_info_plain_validator_function(_array)
 
 
+MOST_SHOWN = 200        # characters of a value in a message
+
 #: A float64 array: given as one, as nested lists, or as the path of a .npy file or a text table.
 Array = Annotated[np.ndarray, _AsArray()]
 
@@ -62,8 +65,21 @@ def read(value, type, unit=None, choices=(), example=1):
         return meant if _is_one(meant, type) else _adapter(type).validate_python(meant)
     except ParameterError:
         raise
-    except (ValueError, OverflowError):     # pydantic's, or ours for what pydantic would let pass
-        raise ParameterError(f"must be {with_article(words(type))}, got {value!r}") from None
+    except (ValueError, OverflowError, RecursionError):     # pydantic's, or ours for what pydantic would let pass
+        raise ParameterError(f"must be {with_article(words(type))}, got {short(value)}") from None
+
+
+def short(value):
+    """A value for a message, which may be a list of a million numbers, or lists in lists without end.
+
+    >>> short([1.5, "fft"]), len(short([0] * 10**6))
+    ("[1.5, 'fft']", 200)
+    """
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {value.__class__.__name__} with too many others inside each other"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN - 1]}…"
 
 
 def leaves(value):
@@ -186,7 +202,7 @@ def _file(value, kinds, number):
     path = Path(value).expanduser()
     if Array not in kinds:
         return path
-    if not path.exists() and re.fullmatch(r"[\[(]?[-+.\deE,\s]+[\])]?", str(value)):
+    if not os.path.exists(path) and re.fullmatch(r"[\[(]?[-+.\deE,\s]+[\])]?", str(value)):
         try:
             return np.array([float(part) for part in str(value).strip("[]() ").split(",")])
         except ValueError:
@@ -194,7 +210,8 @@ def _file(value, kinds, number):
     try:
         return np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path, number)
     except (OSError, ValueError) as err:
-        raise ParameterError(f"cannot be read from {str(path)!r}: {getattr(err, 'strerror', None) or err}") from None
+        said = str(getattr(err, "strerror", None) or err)[:5 * MOST_SHOWN]
+        raise ParameterError(f"cannot be read from {short(str(path))}: {said}") from None
 
 
 def _table(path, number):
@@ -273,6 +290,6 @@ def _number(text, free, unit, example):
     if wrong is None:
         if free:
             return text
-        raise ParameterError(f"must be in {unit}, got {text!r}: no unit {given!r} is known")
+        raise ParameterError(f"must be in {unit}, got {short(text)}: no unit {given!r} is known")
     raise ParameterError(f"must be {units.dimension(unit)} such as '{example:g} {unit}', "
                          f"got '{number:g} {given}' ({wrong})")

@@ -13,6 +13,7 @@ from ptyprep.correct import LOST
 from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
+from ptyprep.rawfiles import noting
 
 
 class Run:
@@ -27,7 +28,7 @@ class Run:
     def __init__(self, scan, ask, info):
         self._scan, self._comm, self._ask, self._info = scan, scan.comm, ask, info
         self.kept = self._taken = self._chunk = 0       # frames, scan points and chunks so far
-        self._raw = _RawFiles(scan)
+        self._raw, self.raw_files = _Reader(scan), scan.raw_files
         self._spans_begun = []                          # (range of scan points, their `share.begin`), two at most
         self._goes_ahead = {}                           # whether a second one is begun, where that was asked
         self._ended = self._closed = False
@@ -160,6 +161,7 @@ class Run:
 
     # --- beginning, and going ahead ---------------------------------------------------------------
 
+    @noting
     def _begin(self, frames, keep, *, ahead=False):
         """The next range of scan points, or a signal. This rank's share of it is under way then, if no hook is between.
 
@@ -205,6 +207,7 @@ class Run:
 
     # --- a batch ----------------------------------------------------------------------------------
 
+    @noting
     def _batch(self, span, begun, keep, *, stay):
         """Load, correct and cut this rank's share of a span, or take it where it is `begun`, and number what came of
         it.
@@ -268,6 +271,8 @@ class Run:
 
     def _finish(self, frames):
         self._closed, scan = True, self._scan
+        with self._comm.together("holding raw files against what they were"):
+            self.raw_files.compare()
         with self._comm.together("close"):
             scan.close()
             if scan.source is not None:
@@ -327,7 +332,7 @@ def _lost(shape, overflow, near):
     return sum(from_text(shape, *texts) * np.uint8(why) for why, texts in zip(LOST.values(), (overflow, near)))
 
 
-class _RawFiles:
+class _Reader:
     """The source's reader, which may stay from one batch to the next: opening files again takes 1 ms each."""
 
     def __init__(self, scan):

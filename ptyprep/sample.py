@@ -12,6 +12,7 @@ from ptyprep.center import find_center
 from ptyprep.correct import find_bad_pixels
 from ptyprep.errors import SourceError
 from ptyprep.masks import from_text
+from ptyprep.rawfiles import noting
 from ptyprep.share import prepare
 
 FRAMES, BLOCK = 64, 8       # how many are looked at, and how many of them are added at a time
@@ -53,6 +54,7 @@ def bad_pixels(scan, before):
     return scan.comm.from_root(lambda: find_bad_pixels(*seen, hot=group.hot, dead=group.dead))
 
 
+@noting
 def _seen(scan, what, extremes=False):
     """`_light` of corrected frames, on root; None on the others.
 

@@ -19,8 +19,10 @@ from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
 from ptyprep.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFLOW, USER
 from ptyprep.mpi import room
-from ptyprep.params import Array, Group, Par, Tree, Values
+from ptyprep.params import Array, Group, Par, Tree, Values, walk
 from ptyprep.positions import checked, refuse_unknown
+from ptyprep.printable import printable
+from ptyprep.rawfiles import RawFiles, noting
 from ptyprep.run import Run
 from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
@@ -40,7 +42,7 @@ OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "re
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
          "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "center_uncertainty",
          "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta", "sink", "growing", "blanks",
-         "save_mode"}       # what a scan keeps, by name
+         "save_mode", "raw_files"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -177,6 +179,7 @@ class PtyScan(Tree):
         self.reasons = self.lost = self.limits = self.on_negative = None
         self.recorded_center = self.center_uncertainty = self.found_bad = self.growing = self.save_mode = None
         self.recorded_geometry = {}             # as the user's values are, though these win
+        self.raw_files = RawFiles()
         self.blanks = 0                         # frames of weight 0 at the end
         self._loads_positions = False           # whether the first frame came with its position
         self._before = {}                       # the fingerprint of the run that is resumed
@@ -281,6 +284,7 @@ class PtyScan(Tree):
             self.post_initialize()
         return self
 
+    @noting
     def look(self):
         """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
         if self.raw_shape is not None:
@@ -310,6 +314,7 @@ class PtyScan(Tree):
         self._require()
         self.comm.from_root(self._refuse_missing)
         self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
+        self.raw_files.may_grow = self.comm.from_root(self._note_raw_files)
         if self.p.dfile is not None:
             self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)
             self.save_mode = self.p.save or self._before.get("save") or ("link" if self.growing else "merge")
@@ -429,6 +434,16 @@ class PtyScan(Tree):
                overwrite=p.overwrite, resume=p.resume)
         return interrupted(p.dfile) if p.resume else {}
 
+    def _note_raw_files(self):
+        """Note those that no reader of ours has opened yet. Whether somebody may still write them: a recipe that
+        answers `check` expects that."""
+        named = [self.p.flat()[name] for name, par in walk(type(self)) if par.source]
+        for path in (*getattr(self.source, "files", ()), *filter(None, named)):
+            if Path(path).is_file():
+                self.raw_files.note(path)
+        return type(self).check is not PtyScan.check or self.source is not None and not self.source.progress()[1]
+
+    @noting
     def _ask(self, frames, start):
         """What check() says, (scan points, end)."""
         with self._noting(f"while in {self.recipe_name}.check()"):
@@ -462,7 +477,7 @@ class PtyScan(Tree):
 
     def note(self, *notes):
         """Tell the user what was noticed; the file keeps it in `info/notes`."""
-        for note in notes:
+        for note in (printable(note, lines=False) for note in notes):
             self.notes.append(note)
             if self.comm.is_root:
                 log.info(note)

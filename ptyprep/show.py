@@ -7,6 +7,7 @@ import numpy as np
 from ptyprep import doubts, faces, geometry, h5rw
 from ptyprep.errors import SourceError
 from ptyprep.masks import REASONS
+from ptyprep.printable import printable
 from ptyprep.sources import PtydFile, layout_of
 from ptyprep.sources.hdf5 import by_matlab, is_hdf5, read_dataset, reading
 from ptyprep.units import factor
@@ -192,7 +193,8 @@ def _tree(path):
     with reading(path) as file:
         walk(file, "  ")
     more = len(lines) - TREE_LINES
-    return "\n".join((lines or ["  (an empty file)"])[:TREE_LINES] + ([f"  … and {more} more"] if more > 0 else []))
+    lines = [printable(line, lines=False) for line in lines[:TREE_LINES]] or ["  (an empty file)"]
+    return "\n".join(lines + ([f"  … and {more} more"] if more > 0 else []))
 
 
 def _content(dataset):
@@ -213,7 +215,7 @@ def _content(dataset):
 def _table(rows):
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+    return "\n".join(f"{name:{width}}  {printable(text, lines=False)}" for name, text in rows)
 
 
 def _padding(scan, plan):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptyprep.errors import SourceError
+from ptyprep.rawfiles import opening
 
 
 class SpecScan(NamedTuple):
@@ -47,6 +48,7 @@ def read_scan(path, number, order=None):
     Rows of MCA data (@A) are passed over, and a last line without its end: it is being written.
     Raises SourceError, naming the line where one is wrong.
     """
+    opening(path, appended=True)
     try:
         lines = Path(path).read_text(errors="replace").split("\n")[:-1]
     except OSError as err:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptyprep.errors import PositionError
+from ptyprep.rawfiles import opening
 from ptyprep.units import metres
 
 AXES = (("y", "x"), ("slow", "fast"))       # names of columns that say which axis they are
@@ -85,6 +86,7 @@ def read_table(path):
 
     Raises PositionError naming the line that does not fit.
     """
+    opening(path)
     try:
         raw = Path(path).read_bytes()
     except OSError as err:

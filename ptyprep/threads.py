@@ -2,6 +2,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def in_threads(fn, items, threads):
 
 
 class Begun:
-    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on.
+    """`fn(item)` for each of some items, which a pool of `threads` does while this one goes on, with the context
+    variables of this one.
 
     One thread would only take turns with it, and a thread of the pool could wait for itself: then they are done when
     they are asked for.
@@ -39,7 +41,7 @@ class Begun:
         of_pool = threading.current_thread().name.startswith(f"ptyprep {WORKS}")
         try:
             for item in self._items if threads > 1 and len(self._items) > 1 and not of_pool else ():
-                self._all.append(_pool(WORKS, threads).submit(fn, item))
+                self._all.append(_pool(WORKS, threads).submit(copy_context().run, fn, item))
         except BaseException:
             self.stop()
             raise

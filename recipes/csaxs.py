@@ -11,6 +11,7 @@ from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.frame import orientation_flags
 from ptyprep.names import in_order, matching
 from ptyprep.positions import Points
+from ptyprep.rawfiles import opening
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
@@ -206,6 +207,7 @@ class Csaxs(FileScan):
 
 def _orchestra(path, scan_number):
     """{name: readings} of an orchestra file: a line about the scan, one of names, one for each point."""
+    opening(path)
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as err:

@@ -10,6 +10,7 @@ from ptyprep.correct import Corrections, average
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.names import matching, with_gaps
 from ptyprep.positions import Points
+from ptyprep.rawfiles import opening
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
 
@@ -192,6 +193,7 @@ def _there(pattern):
 
 def _edf_header(path):
     import fabio
+    opening(path)
     try:
         with fabio.open(str(path)) as image:
             return {name: str(text).split() for name, text in image.header.items()}

@@ -54,8 +54,7 @@ class Savu(OuterScan):
             if whole.grid is None or outer >= whole.grid[0]:
                 raise SourceError(f"{path or 'data'}: outer_index={outer}, but frames have shape "
                                   f"{(*(whole.grid or whole.shape[:1]), *whole.shape[1:])}; expected (outer, n, h, w)")
-            source = ArrayFrames(whole.frames.reshape(*whole.grid, *whole.shape[1:])[outer])
-            source.files = whole.files
+            source = NpyFile(path, outer) if array is None else ArrayFrames(array[outer])
         source.outer_size = whole.grid and whole.grid[0]
         source.path = path or Path("data")
         if array is not None:

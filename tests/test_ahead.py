@@ -15,7 +15,7 @@ import pytest
 
 from ptyprep import EOS, Par, PtyScan
 from ptyprep.correct import Corrections
-from ptyprep.errors import SourceError
+from ptyprep.errors import ChangedError, SourceError
 from ptyprep.sources import open_frames
 from ptyprep.sources.array import ArrayFrames
 from ptyprep.testing import run_on_ranks
@@ -260,7 +260,7 @@ def test_a_thread_of_the_pool_does_not_wait_for_itself(tmp_path):
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_files_that_change_while_batches_are_taken_are_looked_at_again(tmp_path, replaced):
+def test_files_that_grow_while_batches_are_taken_are_looked_at_again_and_others_refused(tmp_path, replaced):
     path, options = tmp_path / "raw.h5", {"chunks": (1, 24, 30), "dtype": "u2", **hdf5plugin.Bitshuffle(cname="lz4")}
     with h5py.File(path, "w") as file:
         file.create_dataset("data", (20, 24, 30), **options)[:8] = FRAMES[:8]
@@ -274,17 +274,18 @@ def test_files_that_change_while_batches_are_taken_are_looked_at_again(tmp_path,
         def check(self, frames, start):
             return min(self.there - start, frames), self.there == 20
     scan, seen = Coming().initialize(), 0
-    for batch in scan.batches(4, pause=0):
-        assert np.array_equal(batch.data, FRAMES[seen:seen + 4])
-        seen += 4
-        if seen == 8:
-            copy = path.with_suffix(".new" if replaced else ".h5")
-            with h5py.File(copy, "w" if replaced else "r+") as file:
-                data = file.create_dataset("data", (20, 24, 30), **options) if replaced else file["data"]
-                data[:] = FRAMES
-            copy.replace(path)
-            scan.there = 20
-    assert seen == 20
+    with pytest.raises(ChangedError, match="another file has its name") if replaced else nullcontext():
+        for batch in scan.batches(4, pause=0):
+            assert np.array_equal(batch.data, FRAMES[seen:seen + 4])
+            seen += 4
+            if seen == 8:
+                copy = path.with_suffix(".new" if replaced else ".h5")
+                with h5py.File(copy, "w" if replaced else "r+") as file:
+                    data = file.create_dataset("data", (20, 24, 30), **options) if replaced else file["data"]
+                    data[:] = FRAMES
+                copy.replace(path)
+                scan.there = 20
+    assert seen == (8 if replaced else 20)
 
 
 @pytest.mark.mpi

@@ -412,3 +412,115 @@ def test_a_rank_that_fails_alone_speaks_for_itself(folder):
     failed = run_on_ranks(2, *start, "prepare", "mine.py", *EIGER[2:], timeout=60)
     assert failed.returncode != 0 and failed.stderr.count("ptyprep: rank 1: OSError: this node has no disk") == 1
     assert not list(folder.glob("*.ptyd"))
+
+
+# --- names that do something to a terminal ---------------------------------------------------------
+
+EVIL = "a\x1b]0;title\x07\x1b[2J\r\x9b31m\u202egnp\u2066\x7f"
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.fixture
+def evil(folder):
+    """A file whose groups, datasets, links, attributes and texts have such names, and a folder with such a name."""
+    place = folder / f"d{EVIL}"
+    place.mkdir()
+    with h5py.File(place / f"{EVIL}.h5", "w") as file:
+        group = file.create_group(f"group {EVIL}")
+        group[f"frames {EVIL}"] = FRAMES
+        group[f"frames {EVIL}"].attrs["units"] = f"m{EVIL}"
+        group["other"], group["y"], group["text"] = FRAMES, PLACES[:, 0], EVIL
+        group["y"].attrs["units"] = f"u{EVIL}"
+        file[f"soft {EVIL}"] = h5py.SoftLink(f"/nowhere {EVIL}")
+        file[f"outer {EVIL}"] = h5py.ExternalLink(f"gone {EVIL}.h5", f"/x {EVIL}")
+        file.attrs[EVIL] = EVIL
+    return place / f"{EVIL}.h5"
+
+
+def only_text(done, *codes):
+    said = done.out + done.err
+    assert done.code in codes and said and not FORBIDDEN.search(said), said
+    return said
+
+
+def test_names_in_files_do_nothing_to_a_terminal(evil, run):
+    frames, y = f"/group {EVIL}/frames {EVIL}", f"/group {EVIL}/y"
+    given = ("--energy", "8", "--distance", "2", "--psize", "75e-6", "--center", "8,8")
+    assert r"\x1b]0;title\x07\x1b[2J\r\x9b31m\u202egnp" in only_text(run("show", evil), 0)
+    only_text(run("verify", evil), 1)
+    only_text(run("merge", evil, "o.ptyd"), 1)
+    only_text(run("repair", evil, "o.ptyd"), 1)
+    for options in (("--plan",), ()):
+        only_text(run("prepare", "hdf5", evil, *given, *options, "-o", f"{EVIL}.ptyd"), 1)
+        only_text(run("prepare", "hdf5", evil, "--intensities.key", frames, "--positions.slow_key", y,
+                      "--positions.fast_key", y, *given, *options, "-o", f"{EVIL}.ptyd"), 1)
+        only_text(run("prepare", "hdf5", evil, "--intensities.key", frames, "--positions.slow_key", y,
+                      "--positions.fast_key", y, "--positions.slow_multiplier", "1", "--positions.fast_multiplier", "1",
+                      "--mask.key", f"soft {EVIL}", *given, *options, "-o", f"{EVIL}.ptyd"), 1)
+        done = shell("prepare", "hdf5", evil, "--intensities.key", frames, "--positions.slow_key", y,
+                     "--positions.fast_key", y, "--positions.unit", "m", *given, *options, "-o", f"{EVIL}.ptyd")
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and not FORBIDDEN.search(said), said
+        assert r"is in ua\x1b]0;title\x07" in said              # a note, which holds the attribute
+    with h5py.File(f"{EVIL}.ptyd") as file:
+        assert not any(FORBIDDEN.search(h5py.check_string_dtype(note.dtype) and note.asstr()[()])
+                       for note in file["info/notes"].values())
+    for command in ("show", "verify"):
+        only_text(run(command, f"{EVIL}.ptyd"), 0)
+    only_text(run("merge", f"{EVIL}.ptyd", f"{EVIL} m.ptyd"), 0)
+    only_text(run("prepare", "hdf5", evil, "--debug", *given), 1)
+
+
+@pytest.mark.parametrize("command", [
+    ("show", EVIL), ("verify", EVIL), (EVIL,), ("show", f"--{EVIL}"), ("prepare", EVIL), ("prepare", "auto", EVIL),
+    ("prepare", "moonflower", EVIL), ("prepare", "moonflower", f"--{EVIL}"), ("prepare", f"./{EVIL}.py:A"),
+    ("prepare", "moonflower", "--shape", EVIL), ("prepare", "moonflower", "--config", EVIL),
+    ("prepare", "moonflower", "--save", EVIL), ("params", EVIL), ("repair", "a", "b", "--parts", EVIL),
+    ("show", "\udcff"), ("prepare", "images", f"{EVIL}*.tif")], ids=str)
+def test_what_the_user_typed_does_nothing_either(folder, run, command):
+    only_text(run(*command), 1, 2)
+
+
+def test_a_name_with_a_newline_makes_no_line_of_its_own(folder, run):
+    with h5py.File("a.h5", "w") as file:
+        file["x\nfile  b.h5: whole"] = FRAMES
+    assert not any(line.startswith("file  b.h5") for line in run("show", "a.h5").out.splitlines())
+
+
+def test_what_is_printed_otherwise_stays_as_it_is(folder, run):
+    for name in registry.installed():
+        for face in ((), ("--toml",)):
+            assert "\\x" not in run("params", name, *face).out
+
+
+# --- configuration that nobody wrote by hand -------------------------------------------------------
+
+@pytest.mark.parametrize("text, words", [
+    ("a = " + "[" * 50_000 + "]" * 50_000, "too many tables or lists inside each other"),
+    ("a = " + "{b = " * 50_000 + "1" + "}" * 50_000, "too many tables or lists inside each other"),
+    (".".join("a" * 3000) + " = 1", "too many tables or lists inside each other"),
+    ("[" + ".".join("a" * 3000) + "]\nb = 1", "too many tables or lists inside each other"),
+    ("shape = " + "[" * 300 + "]" * 300, "parameter 'shape' .* must be a whole number or a pair"),
+    ("shape = [" + "1," * 50_000 + "]", "parameter 'shape' .* must be a whole number or a pair"),
+    ("energy = " + "9" * 5000, "not TOML"),
+    ("energy = '" + "9" * 50_000 + "'", "parameter 'energy' .* must be a number"),
+    ("positions_theory = '" + "1," * 500 + "x'", "cannot be read from|must be"),
+    ("a" * 50_000 + " = 1", "no parameter 'aaa"),
+    ("\n".join(f"k{i} = {i}" for i in range(100_000)), "and 99980 more that recipe 'moonflower' does not have"),
+    ("a = \x00", "not TOML"), ("\ufeff" * 9, "not TOML")], ids=range(13))
+def test_odd_configuration_is_one_short_message(folder, run, text, words):
+    (folder / "c.toml").write_text(text, encoding="utf-8")
+    done = run("prepare", "moonflower", "--config", "c.toml", "--plan")
+    assert done.code == 1 and re.search(words, done.err) and len(done.err) < 5000, done.err[:1000]
+    assert "Error:" not in done.err             # nobody else's
+
+
+def test_configuration_that_is_no_text(folder, run):
+    (folder / "c.toml").write_bytes(bytes(range(256)))
+    assert "c.toml: not TOML" in run("prepare", "moonflower", "--config", "c.toml").err
+    (folder / "d").mkdir()
+    assert run("prepare", "moonflower", "--config", "d").code == 2
+    (folder / "e.toml").write_text('label = "µm"\n', encoding="utf-8")
+    done = shell("prepare", "moonflower", "--config", "e.toml", "--plan", env={**os.environ, "LC_ALL": "C",
+                                                                               "PYTHONUTF8": "0"})
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptyprep import recipe
 from ptyprep.errors import ParameterError
 from ptyprep.params import ORIGINS, Group, Par, Tree, walk
 from ptyprep.reading import Array, Pair
@@ -307,3 +308,36 @@ def misfits(par):
 def test_every_parameter_refuses_what_does_not_fit_and_is_named(item, data):
     name, par = item
     assert f"parameter {name!r} of recipe 'eiger'" in complaint(**{name: data.draw(misfits(par))})
+
+
+def nested(levels, inner, wrap):
+    for _ in range(levels):
+        inner = wrap(inner)
+    return inner
+
+
+def circle():
+    itself = []
+    itself.append(itself)
+    return itself
+
+
+@pytest.mark.parametrize("value", [nested(100_000, 1, lambda v: [v]), nested(100_000, 1, lambda v: (v,)),
+                                   nested(100_000, 1, lambda v: {"a": v}), circle(), [1] * 10**6, "9," * 10**6],
+                         ids=["lists", "tuples", "tables", "a circle", "long", "text"])
+@pytest.mark.parametrize("name", ["shape", "center", "psize", "positions_theory", "positions", "positions.file",
+                                  "mask.bits", "orientation", "overwrite", "label"])
+def test_values_in_values_without_end_are_refused_in_a_few_words(name, value):
+    cls = recipe("hdf5")
+    if (name, type(value)) in (("label", str), ("positions.file", str)) or name == "positions_theory" and \
+            value == [1] * 10**6:
+        return                  # which may be
+    with pytest.raises(ParameterError) as failed:
+        cls.make_values(("keyword", {"intensities.file": "a", name: value}))
+    assert name in str(failed.value) and len(str(failed.value)) < 2000
+
+
+def test_of_many_names_that_do_not_exist_some_are_told():
+    with pytest.raises(ParameterError, match="no parameter 'x19'.*\n.*and 99980 more") as failed:
+        recipe("hdf5").make_values(("keyword", {f"x{i}": i for i in range(100_000)}))
+    assert len(str(failed.value)) < 3000 and "x20" not in str(failed.value)

@@ -21,6 +21,7 @@ import numpy as np
 from ptyprep import codec
 from ptyprep.errors import PtyprepError, SourceError
 from ptyprep.masks import DETECTOR, GAP
+from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
@@ -41,6 +42,7 @@ def open_hdf5(path):
     Raises SourceError that tells absent, foreign and truncated files apart.
     """
     path = Path(path)
+    opening(path)
     try:
         try:
             return h5py.File(path, "r", locking=False)
@@ -180,6 +182,8 @@ def dataset_in(file, key):
             "there is no stack of frames in it; ptyprep show lists what is")) from err
     except OSError as err:
         raise SourceError(f"{path}: {key} cannot be opened: {reason(err)}") from err
+    if node.file.filename != path:
+        opening(node.file.filename)     # a link led there
     if not isinstance(node, h5py.Dataset):
         inside = ", ".join(f"{key.rstrip('/')}/{name}" for name in node) or "nothing"
         raise SourceError(f"{path}: {key} is a group, not a dataset; it holds {inside}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.names import matching, with_gaps
+from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PILATUS, PLAIN, largest_count
 from ptyprep.sources.hdf5 import Found
@@ -163,6 +164,7 @@ def _opened(file):
         raise SourceError(f"{file}: images need fabio; pip install 'ptyprep[images]'") from err
     if not file.is_file():
         raise SourceError(f"{file}: no such file")
+    opening(file)
     try:
         image = fabio.open(str(file))
     except Exception as err:        # noqa: BLE001  fabio raises whatever a damaged file makes it stumble over
