@@ -304,7 +304,7 @@ class PtyScan(Tree):
         self.limits, self.on_negative = self._count_limits()
         self._require()
         self.comm.from_root(self._refuse_missing)
-        self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
+        self.note(*self.comm.from_root(lambda: [*doubts.of_geometry(self), *provenance.outside_note(self)]))
         if self.p.dfile is not None:
             self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)
             self.save_mode = self.p.save or self._before.get("save") or ("link" if self.growing else "merge")
