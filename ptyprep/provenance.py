@@ -56,14 +56,19 @@ def info(scan):
 
 def _files_read(scan):
     """The raw files, and those beside them that parameters name."""
-    named = [value for name, value in scan.p.flat().items() if isinstance(value, Path) and name != "dfile"]
-    return [file for file in dict.fromkeys([*map(Path, getattr(scan.source, "files", ())), *named]) if file.is_file()]
+    files = map(Path, getattr(scan.source, "files", ()))
+    return [file for file in dict.fromkeys([*files, *_named(scan)]) if file.is_file()]
+
+
+def _named(scan):
+    """The files and folders that parameters name, to be read."""
+    return [value for name, value in scan.p.flat().items() if isinstance(value, Path) and name != "dfile"]
 
 
 def outside(scan):
     """The files out of the scan's folders that links and virtual datasets of the raw files lead to, as far as they were
     followed. A scan's folders are those of the files that parameters name."""
-    named = [value for value in scan.p.flat().values() if isinstance(value, Path)]
+    named = _named(scan)
     named += [Path(path) for path in [getattr(scan.source, "path", None)] if path is not None]
     folders = [path if path.is_dir() else path.parent for path in named]
     return [file for file in followed_out_of(folders, _files_read(scan)) if file.is_file()]

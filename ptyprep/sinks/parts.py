@@ -211,7 +211,7 @@ class Parts:
             for name in () if virtual else ("data", "weights"):
                 for _ in self.stored(path, name):
                     pass
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
+        except (OSError, RuntimeError, SystemError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
             return False
         return all(found == told for found, told in sums)
 

@@ -74,14 +74,12 @@ def other_kind(path):
 def followed_out_of(folders, files):
     """The files outside some folders that links and virtual datasets of these files have led to, step by step, in the
     order in which this process followed them. Real paths."""
-    folders, known = set(map(os.path.realpath, folders)), dict.fromkeys(map(os.path.realpath, files))
-    waiting = list(known)
+    folders, waiting, led = set(map(os.path.realpath, folders)), list(map(os.path.realpath, files)), {}
     for path in waiting:        # grows meanwhile
-        new = [target for target in _followed.get(path, ()) if target not in known]
-        known.update(dict.fromkeys(new))
+        new = [target for target in _followed.get(path, ()) if target not in led]
+        led.update(dict.fromkeys(new))
         waiting += new
-    followed = waiting[len(set(map(os.path.realpath, files))):]
-    return [Path(path) for path in followed if not any(_is_in(path, folder) for folder in folders)]
+    return [Path(path) for path in led if not any(_is_in(path, folder) for folder in folders)]
 
 
 def places_of(file, name):
@@ -114,8 +112,8 @@ def look_at(file, place, what):
         raise SourceError(f"{file.filename}: {what} leads to {place}, which is {kind}; expected a file")
     real = os.path.realpath(place)
     if file.within is not None and not any(_is_in(real, folder) for folder in file.within):
-        raise SourceError(f"{file.filename}: {what} leads out of {file.within[0]}, to {real}; it is not opened. If you "
-                          f"trust this file, set follow_links (--follow-links)")
+        raise SourceError(f"{file.filename}: {what} leads out of the folder {file.within[0]}, to {real}; it is not "
+                          f"opened. If you trust this file, set follow_links (--follow-links)")
     _followed.setdefault(os.path.realpath(file.filename), {})[real] = None
 
 
@@ -159,7 +157,9 @@ class _Node:
             self._look_at_sources(oid, plist)
         elif plist.get_layout() == h5py.h5d.CONTIGUOUS and plist.get_external_count():
             self._look_at_storage(oid, plist)
-            return h5py.h5d.open(self.file.id, h5py.h5i.get_name(oid), BESIDE)
+            name = h5py.h5i.get_name(oid)
+            oid._close()        # while it is open, HDF5 opens it in no other way
+            return h5py.h5d.open(self.file.id, name, BESIDE)
         return oid
 
     def _look_at_sources(self, oid, plist):
@@ -185,10 +185,12 @@ class _Node:
 
     def _look_into(self, place, name, what):
         try:
-            with open_hdf5(place, self.within) as source:
-                elsewhere = source[name].file.filename != source.filename
-        except (KeyError, SourceError):
-            return          # HDF5 does not find it either
+            source = open_hdf5(place, self.within)
+        except SourceError:
+            return          # HDF5 cannot open it either
+        with source:
+            node = source.get(name)
+            elsewhere = node is not None and node.file.filename != source.filename
         if elsewhere:
             raise SourceError(f"{self.file.filename}: {what} grows with {_text(name)} of {place}, which is a link to "
                               f"another file; give that file itself")
@@ -253,14 +255,13 @@ class Group(_Node, h5py.Group):
     def _find(self, path, left):
         """The object at a path (bytes), over at most so many links. Raises KeyError where there is none."""
         try:
-            return self._wrap(h5py.h5o.open(self.id, path, lapl=CLOSED))
-        except SourceError:
-            raise
-        except (KeyError, OSError, RuntimeError, ValueError) as err:
+            found = h5py.h5o.open(self.id, path, lapl=CLOSED)
+        except (KeyError, OSError, RuntimeError, SystemError, ValueError) as err:
             node = self._by_links(path, left)       # it may be in another file
             if node is None:
                 raise err if isinstance(err, KeyError) else KeyError(f"{_text(path)}: {reason(err)}") from err
             return node
+        return self._wrap(found)
 
     def _by_links(self, path, left):
         """The same link by link, and over external ones; None where there is none."""

@@ -54,7 +54,8 @@ def reading(path, what="this file", within=None):
             raise SourceError(f"{path}: what it declares does not fit into memory ({err}): is it damaged?") from err
         except OSError as err:
             raise SourceError(f"{path}: cannot be read: {reason(err)}") from err
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError,
+                SystemError) as err:
             raise SourceError(f"{path}: not laid out as {what} should be ({type(err).__name__}: {reason(err)}); "
                               f"ptyprep show, or h5dump -n, lists what is in it") from err
 
@@ -184,7 +185,7 @@ def read_dataset(dataset):
             return dataset[()] if not own else Stored(dataset).read_all()
     except codec.DamagedChunk as err:
         raise SourceError(f"{where} is damaged: {err}") from err
-    except (OSError, RuntimeError) as err:
+    except (OSError, RuntimeError, SystemError) as err:
         raise SourceError(f"{where} cannot be read: {filter_hint(dataset) or reason(err)}") from err
     raise SourceError(f"{where} was never written, or not all of it")
 
@@ -278,7 +279,7 @@ def _file_of(dataset, source):
 def _link(file, key):
     try:
         return file.get(key, getlink=True)
-    except (KeyError, RuntimeError, OSError):
+    except (KeyError, RuntimeError, SystemError, OSError):
         return None
 
 
@@ -616,7 +617,7 @@ class _Opened:
             return self._stored_of(piece, dataset)
         except SourceError:
             raise
-        except (OSError, RuntimeError, ValueError, KeyError) as err:
+        except (OSError, RuntimeError, SystemError, ValueError, KeyError) as err:
             raise SourceError(f"{piece.path}: {piece.key} cannot be read: {reason(err)}") from err
 
     def _stored_of(self, piece, dataset):
@@ -811,7 +812,7 @@ def member(group, name):
     """A member of an open file or group, None where it is absent or a link leads nowhere."""
     try:
         return group.get(name)
-    except (KeyError, OSError, RuntimeError, ValueError):
+    except (KeyError, OSError, RuntimeError, SystemError, ValueError):
         return None
 
 
