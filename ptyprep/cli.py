@@ -206,19 +206,30 @@ def params(recipe, face, level):
         _echo((faces.toml_template if face == "toml" else faces.tree_text)(cls, level))
 
 
+def _how_to_open(command):
+    """The options of all commands that read prepared files."""
+    for name, help in (("--follow-links", "Open what it leads to outside its folder, too."),
+                       ("--trusted", "Do without the first look by another process, which names a damaged file that "
+                                     "makes HDF5 hang or crash; it takes 0.2 s.")):
+        command = click.option(name, is_flag=True, help=help)(command)
+    return command
+
+
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def show(file):
+@_how_to_open
+def show(file, **how):
     """Say what is in FILE, raw or prepared."""
-    _echo(show_text(file))
+    _echo(show_text(file, **how))
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def verify(file):
+@_how_to_open
+def verify(file, **how):
     """Check that the prepared FILE is whole: structure, links, checksums, positions, geometry."""
     from ptyprep.verify import problems
-    found = list(problems(file))
+    found = list(problems(file, **how))
     if found:
         raise SourceError(f"{file}: {len(found)} problems\n" + "\n".join(f"- {printable(what, lines=False)}"
                                                                         for what in found))
@@ -229,10 +240,11 @@ def verify(file):
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def merge(source, out, overwrite):
+@_how_to_open
+def merge(source, out, overwrite, **how):
     """Make one portable file OUT with a single chunk of the prepared SOURCE, ours or PtyPy's."""
     from ptyprep.verify import merge
-    _tell(out, merge(source, out, overwrite=overwrite))
+    _tell(out, merge(source, out, overwrite=overwrite, **how))
 
 
 @main.command()
@@ -243,13 +255,14 @@ def merge(source, out, overwrite):
 @click.option("--links", is_flag=True, help="Link to the parts in that folder instead of copying them.")
 @click.option("--drop", is_flag=True, help="Leave out chunks that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def repair(source, out, parts, links, drop, overwrite):
+@_how_to_open
+def repair(source, out, parts, links, drop, overwrite, **how):
     """Make a whole file OUT of what can be read of the prepared SOURCE, which stays as it is."""
     from ptyprep.verify import merge, relink
     if links and (drop or parts is None):
         raise click.UsageError("--links needs --parts, and all of them: it cannot drop chunks")
-    _tell(out, relink(source, out, parts=parts, overwrite=overwrite) if links else
-          merge(source, out, parts=parts, drop=drop, overwrite=overwrite))
+    _tell(out, relink(source, out, parts=parts, overwrite=overwrite, **how) if links else
+          merge(source, out, parts=parts, drop=drop, overwrite=overwrite, **how))
 
 
 @main.command("new-recipe")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptyprep.errors import OutputError, SourceError
 
+GROUPS = 1 << 20    # in what is read
 RUN = "run"         # root attribute of our main files and of their parts: the folder of the run that made them
 
 
@@ -153,19 +154,26 @@ def text_of(value):
     return value if isinstance(value, str) else ""
 
 
-def read(node, content):
+def read(node, content, seen=()):
     """The value of a dataset or group that `write` or PtyPy stored.
 
     content : what reads a dataset; of a file that is not ours one that survives damage
+    seen : (file, place) of the groups that were read
 
-    Raises SourceError for a pickle: reading one could run code.
+    Raises SourceError for a pickle: reading one could run code; and for a group that has two names, which may hold
+    itself.
     """
     kind = kind_of(node)
     if kind in ("pickle", "record_array"):
         raise SourceError(f"{node.file.filename}: {node.name} is stored as a {kind}, which could run code when read; "
                           f"it is refused. Remove it from the file to read the rest")
     if isinstance(node, h5py.Group):
-        items = {key: read(node[key], content) for key in node}
+        info, seen = h5py.h5o.get_info(node.id), seen or set()
+        if (info.fileno, info.addr) in seen or len(seen) > GROUPS:
+            raise SourceError(f"{node.file.filename}: {node.name} is in it twice, or one of more than {GROUPS} groups: "
+                              f"no .ptyd file has that")
+        seen.add((info.fileno, info.addr))
+        items = {key: read(node[key], content, seen) for key in node}
         return {"list": list, "tuple": tuple}.get(kind, lambda _: items)(items.values())
     if kind == "None":
         return None

@@ -13,9 +13,11 @@ import numpy as np
 from ptyprep.frame import orientation_flags
 from ptyprep.masks import REASONS, as_text
 from ptyprep.printable import printable
+from ptyprep.sources.guarded import followed_out_of
 
 NOT_COMPARED = {"dfile", "save", "overwrite", "resume", "threads", "load_parallel", "min_frames", "name", "finish",
                 "max_frames"}       # change no frame
+LISTED = 5                  # files that a note names
 LIVE, CENTER, BAD_PIXELS = "frames still came", "centre found", "bad pixels found"
 UNCERTAINTY = "uncertainty of the centre found"
 
@@ -35,7 +37,7 @@ def info(scan):
         for group in groups:
             at = at.setdefault(group, {})
         at[leaf] = value
-    files = [(f, f.stat()) for f in _files_read(scan)]
+    files = {f.resolve(): f.stat() for f in [*_files_read(scan), *outside(scan)]}.items()
     return {**tree,
             "recipe": scan.recipe_name,
             "axis": plan.axis,
@@ -48,7 +50,7 @@ def info(scan):
             "report": dict(scan.report),
             "bad_frames": {"frame_ids": np.array([i for i, _ in scan.bad], np.int64),
                            "reasons": [printable(reason, lines=False) for _, reason in scan.bad]},
-            "sources": {"file": [str(f.resolve()) for f, _ in files],
+            "sources": {"file": [str(f) for f, _ in files],
                         "size": np.array([s.st_size for _, s in files], np.int64),
                         "mtime": np.array([s.st_mtime for _, s in files], float)},
             "versions": {"ptyprep": _version(), "numpy": np.__version__, "h5py": h5py.__version__,
@@ -58,8 +60,29 @@ def info(scan):
 
 def _files_read(scan):
     """The raw files, and those beside them that parameters name."""
-    named = [value for name, value in scan.p.flat().items() if isinstance(value, Path) and name != "dfile"]
-    return [file for file in dict.fromkeys([*map(Path, getattr(scan.source, "files", ())), *named]) if file.is_file()]
+    files = map(Path, getattr(scan.source, "files", ()))
+    return [file for file in dict.fromkeys([*files, *_named(scan)]) if file.is_file()]
+
+
+def _named(scan):
+    """The files and folders that parameters name, to be read."""
+    return [value for name, value in scan.p.flat().items() if isinstance(value, Path) and name != "dfile"]
+
+
+def outside(scan):
+    """The files out of the scan's folders that links and virtual datasets of the raw files lead to, as far as they were
+    followed. A scan's folders are those of the files that parameters name."""
+    named = _named(scan)
+    named += [Path(path) for path in [getattr(scan.source, "path", None)] if path is not None]
+    folders = [path if path.is_dir() else path.parent for path in named]
+    return [file for file in followed_out_of(folders, _files_read(scan)) if file.is_file()]
+
+
+def outside_note(scan):
+    """A sentence about `outside`, where there is any."""
+    if files := outside(scan):
+        some = ", ".join(map(str, files[:LISTED])) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
+        yield f"links in the raw files lead out of their folder, and were followed to {some}"
 
 
 def _version():

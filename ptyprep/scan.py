@@ -313,7 +313,7 @@ class PtyScan(Tree):
         self.note(*self.comm.from_root(lambda: list(self._unused())))
         self._require()
         self.comm.from_root(self._refuse_missing)
-        self.note(*self.comm.from_root(lambda: list(doubts.of_geometry(self))))
+        self.note(*self.comm.from_root(lambda: [*doubts.of_geometry(self), *provenance.outside_note(self)]))
         self.raw_files.may_grow = self.comm.from_root(self._note_raw_files)
         if self.p.dfile is not None:
             self.growing = provenance.LIVE in self._before or self.comm.from_root(self._still_coming)

@@ -6,13 +6,17 @@ import numpy as np
 
 from ptyprep import doubts, faces, geometry, h5rw
 from ptyprep.errors import SourceError
+from ptyprep.first_look import look_first
 from ptyprep.masks import REASONS
 from ptyprep.printable import printable
 from ptyprep.sources import PtydFile, layout_of
-from ptyprep.sources.hdf5 import by_matlab, is_hdf5, read_dataset, reading
+from ptyprep.sources.guarded import place_of
+from ptyprep.sources.hdf5 import DEEPEST, by_matlab, is_hdf5, read_dataset, reading
+from ptyprep.sources.ptyd import folders_of
 from ptyprep.units import factor
 
 TREE_LINES, MEMBERS, SMALL = 80, 60, 3      # of a tree, of one group, numbers that are shown as they are
+MOST_LINES = 10_000                         # that are made to be counted
 UNTOLD = {"origins"}                        # a line for each parameter, mostly "default"
 
 
@@ -102,16 +106,24 @@ def _reasons(scan):
     return f" ({told})" if told else ""
 
 
-def show_text(path):
-    """What is in a raw or prepared file: geometry, counts, positions, mask, what is missing, the tree."""
+def show_text(path, *, trusted=False, follow_links=False):
+    """What is in a raw or prepared file: geometry, counts, positions, mask, what is missing, the tree.
+
+    trusted : do without the look at an HDF5 file by another process first, which takes 0.2 s
+    follow_links : open what a prepared file leads to outside its folder, too
+    """
     path = Path(path)
+    folders = () if follow_links else folders_of(path)
+    if is_hdf5(path):
+        look_first(path, folders, trusted=trusted)
     kind = layout_of(path)
+    within = folders if folders and kind is PtydFile else None
     try:
-        source = kind(path)
+        source = kind(path, follow_links) if kind is PtydFile else kind(path)
     except SourceError as err:
         if not is_hdf5(path):
             raise
-        return f"{err}\n\n{_tree(path)}"        # what is in it can be said, though there are no frames
+        return f"{err}\n\n{_tree(path, within)}"        # what is in it can be said, though there are no frames
     n, h, w = source.shape
     rows = [("file", f"{path} ({kind.__doc__.splitlines()[0].rstrip('.')})"),
             ("frames", f"{n} of {h} x {w} pixels, {source.dtype}" + (f", raster {source.grid[0]} x {source.grid[1]}"
@@ -135,7 +147,7 @@ def show_text(path):
     rows += [("missing", f"frames {frames.start} to {frames.stop - 1}: {why}") for frames, why in source.missing]
     rows += [("note", note) for note in (*source.notes, *getattr(source, "waiting", {}).values())]
     text = _table(rows)
-    return f"{text}\n\n{_tree(path)}" if is_hdf5(path) else text
+    return f"{text}\n\n{_tree(path, within)}" if is_hdf5(path) else text
 
 
 def _positions_in(source):
@@ -163,11 +175,13 @@ def _prepared_rows(source):
             yield "bad frames", ", ".join(map(str, bad[:20])) + (" …" if len(bad) > 20 else "")
 
 
-def _tree(path):
+def _tree(path, within):
     lines, seen = [], set()
 
     def walk(group, indent):
         seen.add(group)
+        if len(indent) > 2 * DEEPEST or len(lines) > MOST_LINES:
+            return
         names = sorted(group, key=lambda name: name != "meta")          # of a .ptyd the part that says most
         for name in [name for name in names if name not in UNTOLD][:MEMBERS]:
             link = group.get(name, getlink=True)
@@ -175,8 +189,11 @@ def _tree(path):
                 f" -> {link.path}" if isinstance(link, h5py.SoftLink) else "")
             try:
                 node = group[name]
+            except SourceError as err:
+                lines.append(f"{indent}{name}{to}  (not opened: {err})")
+                continue
             except (KeyError, OSError):
-                there = not isinstance(link, h5py.ExternalLink) or (path.parent / link.filename).exists()
+                there = not isinstance(link, h5py.ExternalLink) or place_of(group.file, link.filename).exists()
                 lines.append(f"{indent}{name}{to}  ({'cannot be opened' if there else 'not there'})")
                 continue
             if isinstance(node, h5py.Dataset):
@@ -190,7 +207,7 @@ def _tree(path):
                     walk(node, indent + "  ")
         if len(names) > MEMBERS:
             lines.append(f"{indent}… and {len(names) - MEMBERS} more")
-    with reading(path) as file:
+    with reading(path, within=within) as file:
         walk(file, "  ")
     more = len(lines) - TREE_LINES
     lines = [printable(line, lines=False) for line in lines[:TREE_LINES]] or ["  (an empty file)"]

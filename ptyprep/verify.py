@@ -1,4 +1,5 @@
 """Is a prepared file whole, and does it hold what it says? And, if not all of it, what can be saved."""
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,24 +10,28 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.codec import Encoder, filter_of
 from ptyprep.errors import OutputError, SourceError
+from ptyprep.first_look import look_first
 from ptyprep.masks import Masks
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
-from ptyprep.sources.ptyd import open_chunk, part_of
+from ptyprep.sources.ptyd import folders_of, numbers_of, open_chunk, part_of
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")
 GEOMETRY = ("energy", "distance", "psize", "shape")
 BLOCK = 64              # frames that are decoded at a time
 
 
-def problems(path):
+def problems(path, *, trusted=False, follow_links=False):
     """What is wrong with a `.ptyd`, one sentence each; nothing where all is well.
 
     Looks at the structure, counts, links, checksums (or, without them, whether frames decode), positions and
-    geometry. Raises SourceError when it is no `.ptyd` at all.
+    geometry. Raises SourceError when it is no `.ptyd` at all, or makes HDF5 hang or crash.
+
+    trusted : do without the look at it by another process first, which takes 0.2 s; so in what follows
+    follow_links : open what it leads to outside its folder, too; so in what follows
     """
-    with reading(path, "a .ptyd file") as file:
+    with _opened(path, trusted=trusted, follow_links=follow_links) as file:
         meta, _ = _groups(file)
         yield from _meta_problems(meta)
         shape, frames = None, 0
@@ -51,10 +56,13 @@ class _Examined:
 
 def _examine(file, parts=None, *, moved=False):
     """Look at each chunk of an open file; see `open_chunk`."""
-    numbers, expected, first = _numbers(file["chunks"]), 0, None
+    numbers, expected, first, after = _numbers(file["chunks"]), 0, None, 0
     there = max((n for n in numbers if _is_there(file, n, parts, moved)), default=-1)
-    for number in range(there + 1):
-        frames = shape = path = None
+    for number in (n for n in numbers if n <= there):
+        if number > after:
+            expected = None
+            yield _Examined(after, _names(after, number - 1), ["it is not there"])
+        after, frames, shape, path = number + 1, None, None, None
         try:
             with open_chunk(file, number, parts, moved=moved) as group:
                 found = list(_chunk_problems(group, expected))
@@ -72,11 +80,23 @@ def _examine(file, parts=None, *, moved=False):
             found = [str(err)]
         expected = None if frames is None or expected is None else expected + frames
         yield _Examined(number, f"chunk {number}", found, frames or 0, shape, path)
-    if there + 1 < len(numbers):
-        name = f"chunks {there + 1} to {numbers[-1]}" if there + 2 < len(numbers) else f"chunk {there + 1}"
+    if there < numbers[-1]:
         why = ("not there: still being written, interrupted (prepare --resume goes on), or elsewhere (repair --parts)"
                if str(there + 1) in file["chunks"] else "not there")
-        yield _Examined(there + 1, name, [why])
+        yield _Examined(there + 1, _names(there + 1, numbers[-1]), [why])
+
+
+def _names(first, last):
+    return f"chunk {first}" if first == last else f"chunks {first} to {last}"
+
+
+@contextmanager
+def _opened(path, parts=None, *, trusted, follow_links):
+    """A prepared file that is read, after the first look at it."""
+    folders = folders_of(path, parts)
+    look_first(path, () if follow_links else folders, trusted=trusted)
+    with reading(path, "a .ptyd file", None if follow_links else folders) as file:
+        yield file
 
 
 def _is_there(file, number, parts, moved):
@@ -86,7 +106,7 @@ def _is_there(file, number, parts, moved):
         return True     # where it must not be
 
 
-def merge(source, target, *, parts=None, drop=False, overwrite=False):
+def merge(source, target, *, parts=None, drop=False, overwrite=False, trusted=False, follow_links=False):
     """Make one portable file with a single chunk of a `.ptyd`, ours or PtyPy's; frames, positions, masks and meta are
     the same. Compressed frames are copied as they are, where each is stored by itself.
 
@@ -97,7 +117,7 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
     when the target is there and `overwrite` is not set.
     """
     source, target = _not_in_place(source, target, overwrite)
-    with reading(source, "a .ptyd file") as file:
+    with _opened(source, parts, trusted=trusted, follow_links=follow_links) as file:
         meta, _ = _groups(file)
         chunks = list(_examine(file, parts))
         good = [one.number for one in chunks if not one.problems]
@@ -120,7 +140,7 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False):
     return notes
 
 
-def relink(source, target, *, parts, overwrite=False):
+def relink(source, target, *, parts, overwrite=False, trusted=False, follow_links=False):
     """Make a main file whose chunks are links to the part files of `source`, which lie in the folder `parts` now.
 
     parts : in the folder of the target or below it, so that all can be moved together again
@@ -133,7 +153,7 @@ def relink(source, target, *, parts, overwrite=False):
     if not Path(parts).resolve().is_relative_to(beside):
         raise OutputError(f"{parts} is not in {beside}: links must not lead out of the folder of {target.name}. Move "
                           f"it there, or repair without links")
-    with reading(source, "a .ptyd file") as file:
+    with _opened(source, parts, trusted=trusted, follow_links=follow_links) as file:
         meta, chunks = _groups(file)
         if not all(isinstance(chunks.get(str(n), getlink=True), h5py.ExternalLink) for n in _numbers(chunks)):
             raise SourceError(f"{source}: its chunks are no links; repair without links")
@@ -245,10 +265,9 @@ def _groups(file):
 
 
 def _numbers(chunks):
-    numbers = [int(k) for k in chunks if k.isdigit()]
-    if not numbers:
+    if not (numbers := numbers_of(chunks)):
         raise SourceError(f"{chunks.file.filename}: no chunk in it")
-    return range(max(numbers) + 1)
+    return numbers
 
 
 def _meta_problems(meta):
@@ -343,7 +362,7 @@ def _checksum_problems(stored, name):
     for i in range(len(stored)):
         try:
             sums.append(isal_zlib.crc32(stored.id.read_direct_chunk((i, 0, 0))[1]))
-        except (OSError, RuntimeError, ValueError):
+        except (OSError, RuntimeError, SystemError, ValueError):
             yield f"{name}: frame {i} of it is not stored"
             sums.append(0)
     expected, found = stored.attrs[CHECKSUM], checksum_of_frames(sums)

@@ -2,7 +2,9 @@
 from pathlib import Path
 
 from ptyprep import FileScan, Par
+from ptyprep.first_look import look_first
 from ptyprep.sources import PtydFile
+from ptyprep.sources.ptyd import folders_of
 
 
 class Ptyd(FileScan):
@@ -11,8 +13,16 @@ class Ptyd(FileScan):
 
     source: Path = Par(source=True, level=0, doc="The .ptyd file.")
 
+    trusted: bool = Par(False, level=2, doc="Do without the first look by a process of its own, which names a damaged "
+                                            "file that makes HDF5 hang or crash.")
+    follow_links: bool = Par(False, level=2, doc="Open what links, virtual datasets and symbolic links lead to outside "
+                                                 "the file's folder, too.")
+
     def open(self):
-        return PtydFile(self.p.source)
+        path = self.p.source
+        folders = () if self.p.follow_links else folders_of(path)
+        self.comm.from_root(lambda: look_first(path, folders, trusted=self.p.trusted))
+        return PtydFile(path, self.p.follow_links)
 
     def load_positions(self):
         found = super().load_positions()

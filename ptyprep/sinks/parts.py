@@ -22,6 +22,7 @@ from isal import isal_zlib
 from ptyprep import h5rw, system
 from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
+from ptyprep.first_look import damaged
 from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
@@ -74,7 +75,7 @@ class Parts:
     def finished(self):
         """The part files that are complete, in order."""
         found = []
-        while (path := self.path(len(found))).exists():
+        while (path := self.path(len(found))).is_file():
             found.append(path)
         return found
 
@@ -111,6 +112,8 @@ class Parts:
 
     def made_output(self):
         """Whether the file under the output's name is of this run."""
+        if not self.output.is_file() or damaged([self.output]):
+            return False
         try:
             with h5py.File(self.output, "r", locking=False) as main:
                 return main.attrs.get(h5rw.RUN) == self.folder.name
@@ -157,10 +160,12 @@ class Parts:
             stray.unlink()
         lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
         finished, last = self.finished(), None
-        damaged = next((n for n, path in enumerate(finished) if n not in lines or not self._whole(path)), len(finished))
-        for path in finished[damaged:]:     # named and not flushed when the machine stopped; they are made again
+        lost = damaged(finished)            # what HDF5 must not open in this process
+        whole = next((n for n, path in enumerate(finished)
+                      if n not in lines or path in lost or not self._whole(path)), len(finished))
+        for path in finished[whole:]:       # named and not flushed when the machine stopped; they are made again
             path.unlink()
-        if finished := finished[:damaged]:
+        if finished := finished[:whole]:
             with h5py.File(finished[-1], "r") as part:
                 self._dtype, last = part["data"].dtype, part["positions"][-1]
         lines = [lines[n] for n in range(len(finished))]
@@ -181,7 +186,7 @@ class Parts:
         """
         with h5py.File(path, "r") as part:
             if name == "data" and "places" in part:
-                growing = self.folder / part.attrs[GROWING]
+                growing = self.folder / Path(part.attrs[GROWING]).name      # and nowhere else
                 if not growing.exists() and self.made_output():
                     growing = self.output       # it has its name already
                 yield from _at(growing, part["places"][()])
@@ -206,7 +211,7 @@ class Parts:
             for name in () if virtual else ("data", "weights"):
                 for _ in self.stored(path, name):
                     pass
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
+        except (OSError, RuntimeError, SystemError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
             return False
         return all(found == told for found, told in sums)
 
@@ -431,6 +436,8 @@ def _writer(folder):
 
 
 def _is_prepared(path):
+    if not path.is_file():
+        return False
     try:
         with h5py.File(path, "r", locking=False) as file:
             return "chunks" in file and "meta" in file

@@ -11,6 +11,7 @@ from ptyprep.errors import SourceError
 from ptyprep.sources.array import ArrayFrames, NpyFile
 from ptyprep.sources.cxi import CxiFile
 from ptyprep.sources.dectris import DectrisMaster
+from ptyprep.sources.guarded import other_kind
 from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.sources.images import ImageFiles
 from ptyprep.sources.nexus import NexusFile
@@ -77,6 +78,7 @@ def layout_of(path):
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: no such file" if not path.exists() else
+                          f"{path}: {kind}; expected a file" if (kind := other_kind(path)) else
                           f"{path}: a folder; expected a file, or for a folder of images the recipe images")
     for classes in (LAYOUTS, GENERAL, CONTAINERS):
         found = [c for c in classes if c.understands(path)]

@@ -17,6 +17,7 @@ from ptyprep.masks import DETECTOR as MASKED
 from ptyprep.masks import of_nexus
 from ptyprep.names import with_gaps
 from ptyprep.sources.formats import DECTRIS
+from ptyprep.sources.guarded import place_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, member, pieces_of, reading, scalar, text_in
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, read_saturation, record_size
 from ptyprep.units import electron_energy, photon_energy
@@ -109,7 +110,7 @@ class DectrisMaster(Hdf5Stack):
     def _linked(self, data, name):
         """What a link leads to, or a missing piece; which of them are not yet written is decided later."""
         link = data.get(name, getlink=True)
-        where = self.path.parent / link.filename if isinstance(link, h5py.ExternalLink) else self.path
+        where = place_of(data.file, link.filename) if isinstance(link, h5py.ExternalLink) else self.path
         try:
             return _Part(dataset_in(data, name))
         except SourceError as err:

@@ -24,6 +24,7 @@ from ptyprep.masks import DETECTOR, GAP
 from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
+from ptyprep.sources.guarded import is_hdf5, look_at, open_hdf5, place_of
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
@@ -34,40 +35,18 @@ SETTLED = 2                 # seconds; a file that was changed since may be chan
 LARGEST = 1 << 29           # pixels of a frame: what a file declares is not allocated before it is believed
 LONGEST = 8                 # times the other side of a frame: see `can_be_frames`
 LISTED = 5                  # links that a message names
-
-
-def open_hdf5(path):
-    """An HDF5 file to read, unlocked: the detector may be writing it. Keep it open for one read only.
-
-    Raises SourceError that tells absent, foreign and truncated files apart.
-    """
-    path = Path(path)
-    opening(path)
-    try:
-        try:
-            return h5py.File(path, "r", locking=False)
-        except OSError as err:
-            if "locking flag" not in str(err):
-                raise
-            return h5py.File(path, "r")     # this process has it open already, locked
-    except OSError as err:
-        if not path.exists():
-            raise SourceError(f"{path}: no such file") from err
-        if path.is_dir():
-            raise SourceError(f"{path}: a folder; expected an HDF5 file") from err
-        if not is_hdf5(path):
-            hint = "; MATLAB writes one with save(..., '-v7.3')" if path.suffix == ".mat" else ""
-            raise SourceError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes){hint}") from err
-        raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {reason(err)}") from err
+MOST, DEEPEST = 1 << 20, 32     # names of a group, groups in groups: that are looked through
 
 
 @contextmanager
-def reading(path, what="this file"):
+def reading(path, what="this file", within=None):
     """An open HDF5 file whose structure is read: what is not laid out as `what` should be is a SourceError.
+
+    within : folders that it must not lead out of; None where it may lead anywhere
 
     Not for frames: an error there may mean one frame only.
     """
-    with open_hdf5(path) as file:
+    with open_hdf5(path, within) as file:
         try:
             yield file
         except PtyprepError:
@@ -76,18 +55,10 @@ def reading(path, what="this file"):
             raise SourceError(f"{path}: what it declares does not fit into memory ({err}): is it damaged?") from err
         except OSError as err:
             raise SourceError(f"{path}: cannot be read: {reason(err)}") from err
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError,
+                SystemError) as err:
             raise SourceError(f"{path}: not laid out as {what} should be ({type(err).__name__}: {reason(err)}); "
                               f"ptyprep show, or h5dump -n, lists what is in it") from err
-
-
-def is_hdf5(path):
-    """Whether a file begins with HDF5's signature (at 0, or after a user block)."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(8) == b"\x89HDF\r\n\x1a\n" or h5py.is_hdf5(path)
-    except OSError:
-        return False
 
 
 def stacks_in(file):
@@ -110,12 +81,18 @@ def dead_links(group):
 
 
 def _walk(group, at="", seen=None, depth=0):
-    """(name, object or None where its link leads nowhere, where that leads) of all that is in a group, groups once."""
+    """(name, object or None where its link leads nowhere, where that leads) of all that is in a group, groups once.
+
+    Raises SourceError where there is more than a scan can have.
+    """
     seen = {identity(group)} if seen is None else seen
-    for name in group:
+    for number, name in enumerate(group):
+        if len(seen) + number > MOST:
+            raise SourceError(f"{group.file.filename}: more than {MOST} names in it; expected a scan. Name the "
+                              f"datasets that are to be read")
         node = member(group, name)
         yield f"{at}/{name}", node, leads_to(group, name) if node is None else ""
-        if isinstance(node, h5py.Group) and identity(node) not in seen and depth < 32:
+        if isinstance(node, h5py.Group) and identity(node) not in seen and depth < DEEPEST:
             seen.add(identity(node))
             yield from _walk(node, f"{at}/{name}", seen, depth + 1)
 
@@ -127,11 +104,15 @@ def identity(node):
 
 
 def leads_to(group, name):
-    """Where a link in an open group leads that leads nowhere, in words."""
+    """Where a link in an open group leads that leads nowhere, or is not followed, in words."""
     link = _link(group, name)
     if isinstance(link, h5py.ExternalLink):
-        there = (Path(group.file.filename).parent / link.filename).exists()
-        return f"{link.filename}:{link.path} ({'cannot be opened' if there else 'not there'})"
+        place = place_of(group.file, link.filename)
+        try:
+            look_at(group.file, place, name)
+        except SourceError as err:
+            return f"{link.filename}:{link.path} ({err})"
+        return f"{link.filename}:{link.path} ({'cannot be opened' if place.exists() else 'not there'})"
     return f"{link.path} (not there)" if isinstance(link, h5py.SoftLink) else "what cannot be opened"
 
 
@@ -168,12 +149,14 @@ def dataset_in(file, key):
     path = file.file.filename
     try:
         node = file[key]
+    except SourceError:
+        raise
     except KeyError as err:
         link = _link(file, key)
         if isinstance(link, h5py.ExternalLink):
-            target = Path(path).parent / link.filename
+            target = place_of(file.file, link.filename)
             if target.exists():
-                return dataset_in(open_hdf5(target), link.path)     # open here with a lock, or it says what is wrong
+                return dataset_in(open_hdf5(target, file.within), link.path)        # which says what is wrong
             raise SourceError(f"{path}: {key} links to {link.path} in {link.filename}, which cannot be opened: "
                               f"is that file beside this one?") from err
         stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items())
@@ -205,7 +188,7 @@ def read_dataset(dataset):
             return dataset[()] if not own else Stored(dataset).read_all()
     except codec.DamagedChunk as err:
         raise SourceError(f"{where} is damaged: {err}") from err
-    except (OSError, RuntimeError) as err:
+    except (OSError, RuntimeError, SystemError) as err:
         raise SourceError(f"{where} cannot be read: {filter_hint(dataset) or reason(err)}") from err
     raise SourceError(f"{where} was never written, or not all of it")
 
@@ -228,9 +211,7 @@ def by_matlab(dataset):
         return _has_marks(dataset)
     found = set()
     for source in dataset.virtual_sources():
-        name = dataset.file.filename if source.file_name == "." else \
-            Path(dataset.file.filename).parent / source.file_name
-        with suppress(SourceError), open_hdf5(name) as file:
+        with suppress(SourceError), open_hdf5(_file_of(dataset, source), dataset.within) as file:
             found.add(by_matlab(dataset_in(file, source.dset_name)))
     return _one_answer(found, f"{dataset.file.filename}: {dataset.name}")
 
@@ -269,12 +250,14 @@ def _refuse_unsafe_sources(dataset):
     """HDF5 reads a small virtual dataset: with zeros where a source is absent, by its plug-ins where one is packed.
 
     A source of another shape than was mapped ends the process (HDF5 2.0)."""
-    folder, where = Path(dataset.file.filename).parent, f"{dataset.file.filename}: {dataset.name}"
-    mapped = 0
+    where, mapped = f"{dataset.file.filename}: {dataset.name}", 0
     for source in dataset.virtual_sources():
-        name = dataset.file.filename if source.file_name == "." else folder / source.file_name
-        with open_hdf5(name) as file:
+        name = _file_of(dataset, source)
+        with open_hdf5(name, dataset.within) as file:
             part = dataset_in(file, source.dset_name)
+            if part.file.filename != file.filename:         # where HDF5 would follow whatever is there by then
+                raise SourceError(f"{where} joins {source.dset_name} of {name}, which is a link to "
+                                  f"{part.file.filename}; give that file itself")
             if part.is_virtual or PACKED & set(codec.filters_of(part)) or not all_written(part):
                 raise SourceError(f"{where} joins {source.dset_name} of {name}, which is virtual, packed or not "
                                   f"written; give that dataset itself")
@@ -290,10 +273,16 @@ def _refuse_unsafe_sources(dataset):
         raise SourceError(f"{where} joins datasets that fill {mapped} of its {dataset.size} numbers")
 
 
+def _file_of(dataset, source):
+    """The file of a virtual dataset's source."""
+    file = dataset.file
+    return Path(file.filename) if source.file_name == "." else place_of(file, source.file_name)
+
+
 def _link(file, key):
     try:
         return file.get(key, getlink=True)
-    except (KeyError, RuntimeError, OSError):
+    except (KeyError, RuntimeError, SystemError, OSError):
         return None
 
 
@@ -632,7 +621,7 @@ class _Opened:
             return self._stored_of(piece, dataset)
         except SourceError:
             raise
-        except (OSError, RuntimeError, ValueError, KeyError) as err:
+        except (OSError, RuntimeError, SystemError, ValueError, KeyError) as err:
             raise SourceError(f"{piece.path}: {piece.key} cannot be read: {reason(err)}") from err
 
     def _stored_of(self, piece, dataset):
@@ -706,7 +695,7 @@ def _pieces(dataset, start=0):
                           f"(rows, cols, h, w)")
     pieces = []
     for source in dataset.virtual_sources():
-        name = path if source.file_name == "." else path.parent / source.file_name
+        name = _file_of(dataset, source)
         target = _regular(source.vspace, dataset.shape)
         if dataset.ndim == 4 and target is not None:
             target = _flat(target, dataset.shape)
@@ -715,7 +704,7 @@ def _pieces(dataset, start=0):
                               f"read {name} itself")
         (frame, step, turns, block), (row, _, _, high), (col, _, _, wide) = target
         piece = Piece(name, source.dset_name, start + frame, turns * block, 0, step, block, row, col, (high, wide))
-        pieces.append(_checked(piece, source.src_space, f"{path}: {key}"))
+        pieces.append(_checked(piece, source.src_space, f"{path}: {key}", dataset.within))
     return pieces
 
 
@@ -740,11 +729,16 @@ def _flat(axes, shape):
     return [frames, *rest]
 
 
-def _checked(piece, selection, whose):
-    """A piece of a virtual dataset, held against its source: where it begins there, or why it is missing."""
+def _checked(piece, selection, whose, within):
+    """A piece of a virtual dataset, held against its source: where it begins there, or why it is missing.
+
+    within : see `open_hdf5`
+    """
     try:
-        with open_hdf5(piece.path) as file:
+        with open_hdf5(piece.path, within) as file:
             source = dataset_in(file, piece.key)
+            if source.file.filename != file.filename:       # reached by a link
+                piece = replace(piece, path=Path(source.file.filename), key=source.name)
             shape, nested, depth, turned = source.shape, source.is_virtual, depth_of(source), _has_marks(source)
     except SourceError as err:
         return replace(piece, missing=str(err))
@@ -822,7 +816,7 @@ def member(group, name):
     """A member of an open file or group, None where it is absent or a link leads nowhere."""
     try:
         return group.get(name)
-    except (KeyError, OSError, RuntimeError, ValueError):
+    except (KeyError, OSError, RuntimeError, SystemError, ValueError):
         return None
 
 

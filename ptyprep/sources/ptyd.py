@@ -1,4 +1,5 @@
 """Prepared scans: `.ptyd` files, ours and PtyPy's."""
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -7,7 +8,14 @@ import numpy as np
 
 from ptyprep import h5rw
 from ptyprep.errors import SourceError
+from ptyprep.sources.guarded import look_at, places_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
+
+
+def folders_of(path, parts=None):
+    """The folders that a prepared file must not lead out of: its own, by its name and by what that is a symbolic link
+    to, and the one in which its parts are said to be."""
+    return [Path(path).parent, Path(os.path.realpath(path)).parent, *([parts] if parts else [])]
 
 
 def part_of(file, number, parts=None, *, moved=False):
@@ -15,18 +23,17 @@ def part_of(file, number, parts=None, *, moved=False):
 
     parts : folder to look in as well, and alone where the parts were `moved`
 
-    HDF5 would also look in the folder in which the program runs, and take what has the same name there.
-    Raises SourceError for a link that leads out of the folder of the main file.
+    Raises SourceError for a link that leads out of the folders of the main file, or to what is no file.
     """
     link = file["chunks"].get(str(number), getlink=True)
     if not isinstance(link, h5py.ExternalLink):
         return None if link is None or file["chunks"].get(str(number)) is None else Path(file.filename)
-    name, folder = Path(link.filename), Path(file.filename).parent
-    if ".." in name.parts or name.is_absolute() and not name.is_relative_to(folder.absolute()):
-        raise SourceError(f"its link leads out of the folder, to {name}; it is not followed")
-    places = [] if moved else [folder / name]
+    name, places = Path(link.filename), [] if moved else places_of(file, link.filename)
     places += [Path(parts) / name.name, Path(parts) / name] if parts else []
-    return next((place for place in places if place.exists()), None)
+    place = next((place for place in places if place.exists()), None)
+    if place is not None:
+        look_at(file, place, f"its link to {name}")
+    return place
 
 
 @contextmanager
@@ -40,7 +47,7 @@ def open_chunk(file, number, parts=None, *, moved=False):
     if path is None:
         where = f"its part {link.filename} is" if isinstance(link, h5py.ExternalLink) else "it is"
         raise SourceError(f"{where} not there" + (f", nor in {parts}" if parts else ""))
-    with reading(path, "a part of a .ptyd file") as part:
+    with reading(path, "a part of a .ptyd file", file.within) as part:
         if isinstance(link, h5py.ExternalLink):
             runs = [h5rw.text_of(of.attrs.get(h5rw.RUN)) for of in (file, part)]
             if all(runs) and runs[0] != runs[1]:
@@ -49,6 +56,11 @@ def open_chunk(file, number, parts=None, *, moved=False):
         if not isinstance(node, h5py.Group):
             raise SourceError("it is no group")
         yield node
+
+
+def numbers_of(chunks):
+    """The numbers of the chunks that an open file names, in order."""
+    return sorted({int(name) for name in chunks if name.isascii() and name.isdigit()})
 
 
 class PtydFile(Hdf5Stack):
@@ -62,11 +74,12 @@ class PtydFile(Hdf5Stack):
     frame_ids : (n,) raw frame numbers, dense where the file has none, -1 for missing frames
     """
 
-    def __init__(self, path):
+    def __init__(self, path, follow_links=False):
+        """follow_links : whether it may lead out of its folder"""
         self.path = Path(path)
         self.recorded, self.notes, self.saturation = {}, [], None
         self._weights = []
-        with reading(path, "a .ptyd file") as file:
+        with reading(path, "a .ptyd file", None if follow_links else folders_of(path)) as file:
             if "chunks" not in file or "meta" not in file:
                 raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
                                   f"found {', '.join(file) or 'nothing'}")
@@ -84,9 +97,11 @@ class PtydFile(Hdf5Stack):
             return "chunks" in file and "meta" in file
 
     def _read_chunks(self, file):
-        numbers = sorted(int(k) for k in file["chunks"] if k.isdigit())
+        numbers = numbers_of(file["chunks"])
         if not numbers:
             raise SourceError(f"{self.path}: no chunk in it; the scan was not prepared, or is not yet")
+        if gap := next((n for n, number in enumerate(numbers) if n != number), None):
+            raise SourceError(f"{self.path}: chunk {gap} is missing, though chunk {numbers[gap]} is there")
         pieces, positions, ids, start, shape, dtype = [], [], [], 0, None, None
         absent = []
         for number in numbers:

@@ -84,7 +84,7 @@ class Stored:
                 self._rows(frames, rows, cols, out, numbers)
             else:
                 self._decode(frames, rows, cols, out, numbers)
-        except (OSError, RuntimeError, ValueError) as err:
+        except (OSError, RuntimeError, SystemError, ValueError) as err:
             hint = filter_hint(self.dataset) if self.plain else None
             raise SourceError(f"{self.where}, frames {numbers[0]} to {numbers[-1]} of the scan cannot be read: "
                               f"{hint or reason(err)}") from err
@@ -142,7 +142,7 @@ class Stored:
                     there = self._region_of((*corner, r * high, c * wide), self.depth * high, wide, first, c0, block)
                 except codec.DamagedChunk as err:
                     raise SourceError(f"{self.where}, frame {numbers[mine[0]]} of the scan is damaged: {err}") from err
-                except (OSError, RuntimeError, ValueError) as err:
+                except (OSError, RuntimeError, SystemError, ValueError) as err:
                     raise SourceError(f"{self.where}, frame {numbers[mine[0]]} of the scan cannot be read: "
                                       f"{reason(err)}") from err
                 if not there:

@@ -1,0 +1,121 @@
+"""Read all text that prepared files hold, before another process does: HDF5 can loop or crash on damaged text.
+
+A program of its own, that needs h5py alone: `python -P head.py [--in FOLDER]... FILE...`. It goes on to the files that
+links and virtual datasets lead to in these folders, and writes each file's name, ended by a zero byte, before it opens
+it: where it does not come to an end, or crashes, the last one is to blame. It leaves with 0 however damaged a file is,
+as long as HDF5 says so in time, and with `TOO_LARGE` where a text needs more memory than is sensible.
+"""
+import os
+import resource
+import signal
+import stat
+import sys
+from contextlib import suppress
+
+import h5py
+
+TOO_LARGE = 3
+SECONDS, PATIENCE = 2, 60       # for one object: of work, and of waiting for a slow disk
+MEMORY = 4 << 30
+
+
+def main(words):
+    folders = [os.path.realpath(folder) for option, folder in zip(words, words[1:]) if option == "--in"]
+    waiting = words[2 * len(folders):]
+    _limit()
+    seen = {os.path.realpath(path) for path in waiting}
+    for path in waiting:        # grows meanwhile
+        sys.stdout.buffer.write(os.fsencode(path) + b"\0")
+        sys.stdout.flush()
+        for place in _look(path):
+            real = os.path.realpath(place)
+            inside = any(real.startswith(folder.rstrip("/") + "/") for folder in folders)
+            if inside and real not in seen and os.path.exists(real) and stat.S_ISREG(os.stat(real).st_mode):
+                seen.add(real)
+                waiting.append(place)
+
+
+def _limit():
+    with suppress(ValueError, OSError):         # less is allowed already, or the system has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _wind_up():
+    """Begin to count the seconds for an object. The system ends this process: Python would wait for HDF5."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+
+def _look(path):
+    """Read what one file says, and list the files that it leads to."""
+    leads_to = []
+    _wind_up()
+    with _harmless(), h5py.File(path, "r", locking=False) as file:
+        waiting, seen = [file], set()
+        while waiting:
+            node = waiting.pop()
+            with _harmless():
+                info = h5py.h5o.get_info(node.id)
+                if (info.fileno, info.addr) in seen:
+                    continue
+                seen.add((info.fileno, info.addr))
+                _read_attributes(node)
+                if isinstance(node, h5py.Dataset):
+                    leads_to += _read_dataset(node)
+                else:
+                    more = _members(node, path)
+                    waiting += more[0]
+                    leads_to += more[1]
+    return leads_to
+
+
+class _harmless:
+    """A block whose errors the other process meets, too, and tells; but not that the memory was too small."""
+
+    def __enter__(self):
+        _wind_up()
+
+    def __exit__(self, kind, err, trace):
+        if isinstance(err, MemoryError) or err is not None and "alloc" in str(err):
+            os._exit(TOO_LARGE)
+        return isinstance(err, Exception)
+
+
+def _read_attributes(node):
+    for name in node.attrs:
+        with _harmless():
+            node.attrs[name]
+
+
+def _read_dataset(dataset):
+    """Its text; of one of numbers where its chunks are. Lists the files of a virtual one's sources."""
+    layout = dataset.id.get_create_plist()
+    if layout.get_layout() == h5py.h5d.VIRTUAL:         # whose shape may depend on other files
+        folder = os.path.dirname(os.path.abspath(dataset.file.filename))
+        return [os.path.join(folder, layout.get_virtual_filename(i)) for i in range(layout.get_virtual_count())]
+    if layout.get_external_count():
+        return []
+    if dataset.dtype.hasobject:
+        dataset[()]
+    elif dataset.chunks:
+        dataset.id.get_num_chunks()
+    return []
+
+
+def _members(group, path):
+    """(objects in a group, files that its links lead to)."""
+    nodes, files = [], []
+    for name in group:
+        with _harmless():
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.HardLink):
+                nodes.append(group[name])
+            elif isinstance(link, h5py.ExternalLink):
+                files.append(os.path.join(os.path.dirname(os.path.abspath(path)), link.filename))
+    return [node for node in nodes if isinstance(node, h5py.Group | h5py.Dataset)], files
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
