@@ -42,7 +42,7 @@ OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "re
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
          "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "raw_shape", "raw_dtype",
          "selection", "threads", "plan", "meta", "sink", "growing", "blanks", "save_mode",
-         "raw_files"}     # what a scan keeps
+         "raw_files"}       # what a scan keeps
 
 
 class PtyScan(Tree):
@@ -434,9 +434,9 @@ class PtyScan(Tree):
         """Note those that no reader of ours has opened yet. Whether somebody may still write them: a recipe that
         answers `check` expects that."""
         named = [self.p.flat()[name] for name, par in walk(type(self)) if par.source]
-        for path in (*getattr(self.source, "files", ()), *filter(None, named)):
-            if Path(path).is_file():
-                self.raw_files.note(path)
+        for path in (*getattr(self.source, "files", ()),
+                     *(path for path in named if isinstance(path, Path) and path.is_file())):
+            self.raw_files.note(path)
         return type(self).check is not PtyScan.check or self.source is not None and not self.source.progress()[1]
 
     @noting
