@@ -270,9 +270,9 @@ class Run:
     # --- ending -----------------------------------------------------------------------------------
 
     def _finish(self, frames):
-        self._closed, scan = True, self._scan
         with self._comm.together("holding raw files against what they were"):
-            self.raw_files.compare()
+            self.raw_files.compare()        # whoever asks again hears it again
+        self._closed, scan = True, self._scan
         with self._comm.together("close"):
             scan.close()
             if scan.source is not None:

@@ -438,9 +438,9 @@ class PtyScan(Tree):
         """Note those that no reader of ours has opened yet. Whether somebody may still write them: a recipe that
         answers `check` expects that."""
         named = [self.p.flat()[name] for name, par in walk(type(self)) if par.source]
-        for path in (*getattr(self.source, "files", ()), *filter(None, named)):
-            if Path(path).is_file():
-                self.raw_files.note(path)
+        for path in (*getattr(self.source, "files", ()),
+                     *(path for path in named if isinstance(path, Path) and path.is_file())):
+            self.raw_files.note(path)
         return type(self).check is not PtyScan.check or self.source is not None and not self.source.progress()[1]
 
     @noting

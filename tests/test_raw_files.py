@@ -184,6 +184,20 @@ def test_the_output_of_each_mode_is_never_finished(tmp_path, save):
     assert np.array_equal(read_ptyd(tmp_path / "raw" / "out.ptyd")["data"], FRAMES + 1)
 
 
+def test_whoever_asks_again_hears_it_again(tmp_path):
+    raw, = written(tmp_path, "npy")
+    scan = made(tmp_path, "npy").initialize()
+    for _ in range(3):
+        scan.auto(4)
+    raw.touch()
+    for _ in range(2):
+        with pytest.raises(ChangedError, match="s.npy: it was written at"):
+            scan.auto(4)
+        with pytest.raises(ChangedError, match="s.npy: it was written at"):
+            scan.prepare()
+    assert not (tmp_path / "out.ptyd").exists()
+
+
 @pytest.mark.parametrize("parameter, name", [("positions.file", "p.txt"), ("mask.file", "mask.npy"),
                                              ("darkfield.file", "dark.npy"), ("darkfield.file", "darks.npy"),
                                              ("flatfield.file", "flat.h5"), ("normalisation.file", "i0.csv"),
