@@ -27,7 +27,9 @@ def main(words):
     for path in waiting:        # grows meanwhile
         sys.stdout.buffer.write(os.fsencode(path) + b"\0")
         sys.stdout.flush()
-        for place in _look(path):
+        beside = os.path.dirname(os.path.abspath(path))
+        for place in [os.path.join(folder, name) for name in _look(path) for folder in [beside, *folders]
+                      for name in (name, os.path.basename(name))]:
             real = os.path.realpath(place)
             inside = any(real.startswith(folder.rstrip("/") + "/") for folder in folders)
             if inside and real not in seen and os.path.exists(real) and stat.S_ISREG(os.stat(real).st_mode):
@@ -49,7 +51,7 @@ def _wind_up():
 
 
 def _look(path):
-    """Read what one file says, and list the files that it leads to."""
+    """Read what one file says, and list the names of files that it leads to."""
     leads_to = []
     _wind_up()
     with _harmless(), h5py.File(path, "r", locking=False) as file:
@@ -65,7 +67,7 @@ def _look(path):
                 if isinstance(node, h5py.Dataset):
                     leads_to += _read_dataset(node)
                 else:
-                    more = _members(node, path)
+                    more = _members(node)
                     waiting += more[0]
                     leads_to += more[1]
     return leads_to
@@ -90,11 +92,10 @@ def _read_attributes(node):
 
 
 def _read_dataset(dataset):
-    """Its text; of one of numbers where its chunks are. Lists the files of a virtual one's sources."""
+    """Its text; of one of numbers where its chunks are. Lists the names of the files of a virtual one's sources."""
     layout = dataset.id.get_create_plist()
     if layout.get_layout() == h5py.h5d.VIRTUAL:         # whose shape may depend on other files
-        folder = os.path.dirname(os.path.abspath(dataset.file.filename))
-        return [os.path.join(folder, layout.get_virtual_filename(i)) for i in range(layout.get_virtual_count())]
+        return [layout.get_virtual_filename(i) for i in range(layout.get_virtual_count())]
     if layout.get_external_count():
         return []
     if dataset.dtype.hasobject:
@@ -104,8 +105,8 @@ def _read_dataset(dataset):
     return []
 
 
-def _members(group, path):
-    """(objects in a group, files that its links lead to)."""
+def _members(group):
+    """(objects in a group, names of the files that its links lead to)."""
     nodes, files = [], []
     for name in group:
         with _harmless():
@@ -113,7 +114,7 @@ def _members(group, path):
             if isinstance(link, h5py.HardLink):
                 nodes.append(group[name])
             elif isinstance(link, h5py.ExternalLink):
-                files.append(os.path.join(os.path.dirname(os.path.abspath(path)), link.filename))
+                files.append(link.filename)
     return [node for node in nodes if isinstance(node, h5py.Group | h5py.Dataset)], files
 
 

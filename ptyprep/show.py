@@ -113,11 +113,11 @@ def show_text(path, *, trusted=False, follow_links=False):
     follow_links : open what a prepared file leads to outside its folder, too
     """
     path = Path(path)
-    folders = () if follow_links else folders_of(path)
+    folders = folders_of(path, follow_links=follow_links)
     if is_hdf5(path):
         look_first(path, folders, trusted=trusted)
     kind = layout_of(path)
-    within = folders if folders and kind is PtydFile else None
+    within = folders if kind is PtydFile else None
     try:
         source = kind(path, follow_links) if kind is PtydFile else kind(path)
     except SourceError as err:

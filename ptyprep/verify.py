@@ -93,9 +93,9 @@ def _names(first, last):
 @contextmanager
 def _opened(path, parts=None, *, trusted, follow_links):
     """A prepared file that is read, after the first look at it."""
-    folders = folders_of(path, parts)
-    look_first(path, () if follow_links else folders, trusted=trusted)
-    with reading(path, "a .ptyd file", None if follow_links else folders) as file:
+    folders = folders_of(path, parts, follow_links=follow_links)
+    look_first(path, folders, trusted=trusted)
+    with reading(path, "a .ptyd file", folders) as file:
         yield file
 
 

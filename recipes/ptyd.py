@@ -19,8 +19,7 @@ class Ptyd(FileScan):
                                                  "the file's folder, too.")
 
     def open(self):
-        path = self.p.source
-        folders = () if self.p.follow_links else folders_of(path)
+        path, folders = self.p.source, folders_of(self.p.source, follow_links=self.p.follow_links)
         self.comm.from_root(lambda: look_first(path, folders, trusted=self.p.trusted))
         return PtydFile(path, self.p.follow_links)
 

@@ -21,7 +21,7 @@ from ptyprep.sources import PtydFile, open_frames
 from ptyprep.sources.guarded import open_hdf5
 from ptyprep.sources.hdf5 import read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
-from ptyprep.verify import merge, problems
+from ptyprep.verify import merge, problems, relink
 
 SOAK = Path(__file__).parent / "soak"
 N, LIMIT = 6, 120
@@ -394,7 +394,8 @@ def stuck(monkeypatch):
 
     def make(folder):
         hooked = folder / "head.py"
-        hooked.write_text(text.replace("    leads_to = []\n", """    leads_to, content = [], open(path, "rb").read()
+        quick = text.replace("SECONDS, PATIENCE = 2, 60", "SECONDS, PATIENCE = 0.3, 60")
+        hooked.write_text(quick.replace("    leads_to = []\n", """    leads_to, content = [], open(path, "rb").read()
     if b"HANGS" in content:
         _wind_up()
         while True:
@@ -430,6 +431,11 @@ def test_a_file_that_hangs_or_crashes_hdf5_is_named(tmp_path, stuck):
     with pytest.raises(SourceError, match=r"000001.h5: HDF5 does not come to an end"):
         list(problems(other))
     assert time.monotonic() - began < LIMIT
+    shutil.move(part.parent, tmp_path / "elsewhere")            # and also where it has to be looked for
+    for links in (False, True):
+        with pytest.raises(SourceError, match=r"000001.h5: HDF5 does not come to an end"):
+            (relink if links else merge)(other, tmp_path / "o.ptyd", parts=tmp_path / "elsewhere")
+    part = tmp_path / "elsewhere" / part.name
     mark(parts[2], b"CRASHES")
     assert set(damaged([parts[0], part, parts[1], parts[2]])) == {part, parts[2]}
 

@@ -24,7 +24,7 @@ from ptyprep.masks import DETECTOR, GAP
 from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.guarded import is_hdf5, look_at, open_hdf5, place_of
+from ptyprep.sources.guarded import is_hdf5, open_hdf5, place_of
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
@@ -105,15 +105,18 @@ def identity(node):
 
 def leads_to(group, name):
     """Where a link in an open group leads that leads nowhere, or is not followed, in words."""
-    link = _link(group, name)
-    if isinstance(link, h5py.ExternalLink):
-        place = place_of(group.file, link.filename)
+    link, why = _link(group, name), "not there"
+    external = isinstance(link, h5py.ExternalLink)
+    if external and place_of(group.file, link.filename).exists():
+        why = "cannot be opened"
+    with suppress(KeyError, OSError, RuntimeError, SystemError, ValueError):
         try:
-            look_at(group.file, place, name)
+            group[name]  # noqa: B018  which may be refused
         except SourceError as err:
-            return f"{link.filename}:{link.path} ({err})"
-        return f"{link.filename}:{link.path} ({'cannot be opened' if place.exists() else 'not there'})"
-    return f"{link.path} (not there)" if isinstance(link, h5py.SoftLink) else "what cannot be opened"
+            why = str(err)
+    if external:
+        return f"{link.filename}:{link.path} ({why})"
+    return f"{link.path} ({why})" if isinstance(link, h5py.SoftLink) else f"what cannot be opened ({why})"
 
 
 def can_be_frames(shape):

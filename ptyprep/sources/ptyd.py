@@ -12,9 +12,11 @@ from ptyprep.sources.guarded import look_at, places_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
 
 
-def folders_of(path, parts=None):
+def folders_of(path, parts=None, *, follow_links=False):
     """The folders that a prepared file must not lead out of: its own, by its name and by what that is a symbolic link
-    to, and the one in which its parts are said to be."""
+    to, and the one in which its parts are said to be; with `follow_links` any."""
+    if follow_links:
+        return [Path("/")]
     return [Path(path).parent, Path(os.path.realpath(path)).parent, *([parts] if parts else [])]
 
 
@@ -79,7 +81,7 @@ class PtydFile(Hdf5Stack):
         self.path = Path(path)
         self.recorded, self.notes, self.saturation = {}, [], None
         self._weights = []
-        with reading(path, "a .ptyd file", None if follow_links else folders_of(path)) as file:
+        with reading(path, "a .ptyd file", folders_of(path, follow_links=follow_links)) as file:
             if "chunks" not in file or "meta" not in file:
                 raise SourceError(f"{path}: no chunks and meta in it; expected a .ptyd file, "
                                   f"found {', '.join(file) or 'nothing'}")
