@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from ptyprep import __version__, faces, registry
-from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError
+from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError, in_words
 from ptyprep.mpi import room
 from ptyprep.params import walk
 from ptyprep.show import plan_text, show_text
@@ -91,7 +91,7 @@ def _fail(err):
     if "--debug" in sys.argv:
         raise err
     ours = isinstance(err, PtyprepError)
-    _say("\n".join([str(err) if ours else f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
+    _say("\n".join([in_words(err, kind=not ours), *getattr(err, "__notes__", []),
                     *([] if ours else ["--debug shows where that happened"])]))
     _end(1)
 
