@@ -101,14 +101,103 @@ class Solo:
         raise SystemExit(code)
 
 
+class _Exchange:
+    """What every verb of a `World` begins with: each rank says whether all is well with it."""
+
+    def __init__(self, comm):
+        self.comm, self.rank = comm, comm.rank
+        self.known = None       # the failure that every rank has heard of
+        self.late = None        # one of this rank that came when it had just said that all was well
+
+    def __call__(self, what, failure=None, value=None):
+        """The values of all ranks, where all is well with each of them; else the failure is raised, on every rank.
+
+        what : is being done here, in words
+        """
+        failure, self.late = self.late if failure is None else failure, None
+        mine = (None, value) if failure is None else (_say(self.rank, what, failure), None)
+        heard = []
+        try:
+            # One step for Python, and Ctrl-C comes between two: what the others say is not lost to it.
+            heard.extend(map(self.comm.allgather, (mine,)))
+            return self._values(heard[0], failure)
+        except BaseException as err:
+            if not heard or self.is_known(err):
+                raise
+            values = self._values(heard[0], failure)
+            self.late = err            # the others have gone on: they hear of it at the next verb
+            return values
+
+    def _values(self, heard, failure):
+        """What ranks said in an exchange, in which this one told of that failure or None."""
+        said, values = zip(*heard)
+        if any(said):
+            self.known = failure if failure is not None else _failed([one for one in said if one])
+            raise self.known
+        return values
+
+    def is_known(self, err):
+        """Whether every rank has heard of a failure, or of the one that it came of."""
+        seen = set()
+        while err is not None and id(err) not in seen:
+            if err is self.known:
+                return True
+            seen.add(id(err))
+            err = err.__cause__ or err.__context__
+        return False
+
+
+class _Together:
+    """A block that begins and ends as `Solo.together` says. No generator: one that is left behind would tell of its
+    own end."""
+
+    def __init__(self, exchange, what):
+        self._exchange, self._what = exchange, what
+
+    def __enter__(self):
+        self._exchange.known = None     # whoever begins something has done with what failed before
+
+    def __exit__(self, kind, err, trace):
+        try:
+            if err is None or not self._exchange.is_known(err):
+                self._exchange(self._what, err)
+        except BaseException as other:
+            if not self._exchange.is_known(other):
+                self._exchange(self._what, other)
+            raise
+
+
+class _Sending:
+    """A block in which ranks, once all of them are `ready`, send each other messages that wait for each other. What
+    fails from then on ends the job: nobody can be told any more."""
+
+    def __init__(self, exchange, what):
+        self._exchange, self._what, self._begun = exchange, what, False
+
+    def ready(self):
+        self._begun = True
+        self._exchange(self._what)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, err, trace):
+        if err is None or self._exchange.is_known(err):
+            return
+        if not self._begun:
+            self._exchange(self._what, err)
+        print(f"ptyprep: rank {self._exchange.rank}: {in_words(err)}; that was while ranks sent each other data, so "    # noqa: T201
+              f"that all of them end; finished chunks are kept", file=sys.stderr, flush=True)
+        self._exchange.comm.Abort(1)
+
+
 class World:
     """Several ranks. See `Solo` for what each verb gives."""
 
     def __init__(self, comm):
         self.comm, self.rank, self.size = comm, comm.rank, comm.size
         self.is_root = comm.rank == 0
-        self._known = None      # the failure that every rank has heard of
-        self._late = None       # one of this rank that came when it had just said that all was well
+        self._exchange = _Exchange(comm)
 
     def from_root(self, fn, *args):
         packed, failure = b"", None
@@ -125,16 +214,8 @@ class World:
         with self.together("taking a value from rank 0"):
             return value if self.is_root else pickle.loads(said)        # noqa: S301  from our own rank 0
 
-    @contextmanager
     def together(self, what):
-        self._known = None      # whoever begins something has done with what failed before
-        try:
-            yield
-            self._exchange(what)
-        except BaseException as err:
-            if not self._is_known(err):
-                self._exchange(what, err)
-            raise
+        return _Together(self._exchange, what)
 
     def share(self, span):
         return share(span, self.rank, self.size)
@@ -154,12 +235,11 @@ class World:
         shapes = self.each((array.shape[1:], array.dtype.str, len(array)))
         if len({s[:2] for s in shapes}) > 1:
             raise PeerError(f"rows of different kinds on the ranks: {shapes}")
-        out = None
-        with self.together("gathering rows"):       # where memory can run out
-            array = np.ascontiguousarray(array)
+        with _Sending(self._exchange, "gathering rows") as sending:
+            array = np.ascontiguousarray(array)     # where memory can run out
             if self.is_root:
                 out = np.empty((sum(s[2] for s in shapes), *array.shape[1:]), array.dtype)
-        with self._sending():
+            sending.ready()
             if not self.is_root:
                 self._send(array, 0)
                 return None
@@ -173,19 +253,18 @@ class World:
 
     def pieces_to_root(self, pieces):
         sizes, rooms = self.each([len(piece) for piece in pieces]), []
-        with ExitStack() as afterwards:
-            with self.together("gathering pieces"):     # where memory can run out
-                if self.is_root:
-                    rooms = [np.empty(sum(of_rank), np.uint8) for of_rank in sizes[1:]]
-                else:
-                    messages = _as_one(pieces, afterwards)
-            with self._sending():
-                if not self.is_root:
-                    for message in messages:
-                        self.comm.Send(message, 0)
-                    return None
-                for rank, flat in enumerate(rooms, 1):
-                    self._receive(flat, rank)
+        with ExitStack() as afterwards, _Sending(self._exchange, "gathering pieces") as sending:
+            if self.is_root:                        # where memory can run out
+                rooms = [np.empty(sum(of_rank), np.uint8) for of_rank in sizes[1:]]
+            else:
+                messages = _as_one(pieces, afterwards)
+            sending.ready()
+            if not self.is_root:
+                for message in messages:
+                    self.comm.Send(message, 0)
+                return None
+            for rank, flat in enumerate(rooms, 1):
+                self._receive(flat, rank)
         found = list(pieces)
         for rank, flat in enumerate(rooms, 1):
             ends = np.cumsum(sizes[rank], dtype=np.int64)
@@ -203,9 +282,9 @@ class World:
             except BaseException as err:    # noqa: BLE001
                 failure = err
         sizes = self._exchange(what, failure, [len(p) for p in packed])[0]
-        with self.together(what):           # where memory can run out
-            mine = None if self.is_root else np.empty(sizes[self.rank], np.uint8)
-        with self._sending():
+        with _Sending(self._exchange, what) as sending:
+            mine = None if self.is_root else np.empty(sizes[self.rank], np.uint8)       # where memory can run out
+            sending.ready()
             if not self.is_root:
                 self._receive(mine, 0)
             for rank in range(1, self.size) if self.is_root else ():
@@ -216,7 +295,8 @@ class World:
     def on_node(self, value):
         from mpi4py import MPI
         values = self.each(value)
-        with self._sending():
+        with _Sending(self._exchange, "looking who is on this node") as sending:
+            sending.ready()
             node = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
             try:
                 ranks = node.allgather(self.rank)
@@ -227,58 +307,10 @@ class World:
     def abort(self, code):
         self.comm.Abort(code)
 
-    def _exchange(self, what, failure=None, value=None):
-        """The values of all ranks, where all is well with each of them; else the failure is raised, on every rank.
-
-        what : is being done here, in words
-        """
-        failure, self._late = self._late if failure is None else failure, None
-        mine = (None, value) if failure is None else (_say(self.rank, what, failure), None)
-        heard = []
-        try:
-            # One step for Python, and Ctrl-C comes between two: what the others say is not lost to it.
-            heard.extend(map(self.comm.allgather, (mine,)))
-            return self._values(heard[0], failure)
-        except BaseException as err:
-            if not heard or self._is_known(err):
-                raise
-            values = self._values(heard[0], failure)
-            self._late = err            # the others have gone on: they hear of it at the next verb
-            return values
-
-    def _values(self, heard, failure):
-        """What ranks said in an exchange, in which this one told of that failure or None."""
-        said, values = zip(*heard)
-        if any(said):
-            self._known = failure if failure is not None else _failed([one for one in said if one])
-            raise self._known
-        return values
-
-    def _is_known(self, err):
-        """Whether every rank has heard of a failure, or of the one that it came of."""
-        seen = set()
-        while err is not None and id(err) not in seen:
-            if err is self._known:
-                return True
-            seen.add(id(err))
-            err = err.__cause__ or err.__context__
-        return False
-
-    @contextmanager
-    def _sending(self):
-        """A block of messages that wait for each other. Whatever fails inside ends the job: nobody can be told."""
-        try:
-            yield
-        except BaseException as err:
-            print(f"ptyprep: rank {self.rank}: {in_words(err)}; that was while ranks sent each other data, so that all "     # noqa: T201
-                  f"of them end; finished chunks are kept", file=sys.stderr, flush=True)
-            self.abort(1)
-            raise
-
     def _bcast(self, packed, size):
-        with self.together("making room for a value from rank 0"):
+        with _Sending(self._exchange, "taking a value from rank 0") as sending:
             buffer = np.frombuffer(packed, np.uint8) if self.is_root else np.empty(size, np.uint8)
-        with self._sending():
+            sending.ready()
             for start in range(0, size, PIECE):
                 self.comm.Bcast(buffer[start:start + PIECE])
         return buffer.data

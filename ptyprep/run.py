@@ -64,7 +64,7 @@ class Run:
             return EOS
         scan, before = self._scan, self._state()
         try:
-            with scan.step("preparing frames"):
+            with scan.guarded("preparing frames"):
                 while (package := self._next(frames, keep, ahead)) is WAIT and pause is not None:
                     time.sleep(pause)
                     scan.refuse_failed_threads()

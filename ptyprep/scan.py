@@ -259,17 +259,17 @@ class PtyScan(Tree):
     def initialize(self):
         """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
         try:
-            with self.step("initialize"):
-                self._initialize()
+            with self.guarded("initialize"):
+                self._decide()
         except BaseException:
             self._under_way = None
             raise
         return self
 
-    def _initialize(self):
+    def _decide(self):
         if self.p.dfile is not None:
             self._before = self.comm.from_root(self._refuse_output)
-        self._look()
+        self._survey()
         self._find_bad_pixels()
         plan = self.plan_about(sample.axis(self, self._before) if self.finds_center else self.p.center)
         self.note(*doubts.of_light(self, plan.center))
@@ -289,11 +289,11 @@ class PtyScan(Tree):
 
     def look(self):
         """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
-        with self.step("look"):
-            self._look()
+        with self.guarded("look"):
+            self._survey()
         self.hook_threads.leave()
 
-    def _look(self):
+    def _survey(self):
         if self.raw_shape is not None:
             raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")
         self._check_parameters()
@@ -356,11 +356,12 @@ class PtyScan(Tree):
             pass
 
     @contextmanager
-    def step(self, what):
+    def guarded(self, what):
         """A block of what a user calls: what fails in it, anywhere on any rank, is raised on every rank."""
         self.hook_threads.listen()
         try:
             with self.comm.together(what):
+                self.refuse_failed_threads()
                 yield
                 self.refuse_failed_threads()
         except BaseException:

@@ -75,7 +75,7 @@ def test_a_hook_that_fails_on_one_rank_fails_on_all_with_its_rank_and_reason(hea
         return
     told = [of_rank[f"{hook} on {rank}: {how}"] for of_rank in heard]
     if "thread" in how:
-        words = f"Failing: the thread 'poller', which {hook}() started, failed: ValueError: bad luck"
+        words = f"failing: the thread 'poller', which {hook}() started, failed: ValueError: bad luck"
         assert [words in text for text in told] == [True] * 3, told
         assert [text.startswith("RecipeError: ") for text in told] == [r == rank for r in range(3)]
     elif how in MESSAGE:
@@ -143,8 +143,9 @@ def test_a_thread_that_fails_later_fails_the_scan_and_resume_ends_it(tmp_path, m
         """A thread of its own reads along."""
 
         def open(self):
-            threads.append(threading.Thread(target=lambda: begin.wait() and 1 / 0, name="poller"))
-            threads[0].start()
+            if not begin.is_set():
+                threads.append(threading.Thread(target=lambda: begin.wait() and 1 / 0, name="poller"))
+                threads[0].start()
     stranger = threading.Thread(target=lambda: begin.wait() and 1 / 0)
     stranger.start()                # is none of the scan's
     scan = Polling(dfile=tmp_path / "s.ptyd").initialize()
@@ -156,9 +157,7 @@ def test_a_thread_that_fails_later_fails_the_scan_and_resume_ends_it(tmp_path, m
         with pytest.raises(RecipeError, match=r"'poller', which open\(\) started, failed: ZeroDivisionError"):
             scan.auto(2)
     assert threading.excepthook is before
-    again = failing.Good(dfile=tmp_path / "s.ptyd", resume=True, name="Good")
-    monkeypatch.setattr(type(again), "recipe_name", "Polling")
-    again.initialize().prepare(2)
+    Polling(dfile=tmp_path / "s.ptyd", resume=True).initialize().prepare(2)
     assert read_ptyd(tmp_path / "s.ptyd")["frame_ids"].tolist() == [*range(5)]
 
 
@@ -174,7 +173,7 @@ def test_a_thread_of_somebody_else_is_no_failure_of_the_scan(monkeypatch):
 @pytest.mark.parametrize("body, words", [
     ("raise Odd", "Odd (whose message raises RuntimeError)"),
     ("t = threading.Thread(target=lambda: 1 / 0, name='poller'); t.start(); t.join()",
-     "Noise: the thread 'poller', which correct() started, failed: ZeroDivisionError: division by zero")])
+     "noise: the thread 'poller', which correct() started, failed: ZeroDivisionError: division by zero")])
 def test_the_command_line_ends_with_what_threads_and_odd_exceptions_say(tmp_path, body, words):
     (tmp_path / "noise.py").write_text(f"""{RECIPE}
     def correct(self, raw, weights, common):

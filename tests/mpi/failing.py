@@ -76,6 +76,7 @@ def failing(hook, rank, how):
             with suppress(Unanswered):
                 return fail(how)
         return getattr(super(kind, self), hook)(*args)
+    answer.__name__ = hook
     kind = type("Failing", (Good,), {"__doc__": "It will fail.", hook: answer})
     return kind
 

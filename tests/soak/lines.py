@@ -14,7 +14,7 @@ from pathlib import Path
 from ptyprep.testing import run_on_ranks
 
 HERE = Path(__file__).parent
-SCRIPT = HERE.parent / "mpi" / "lines.py"
+SCRIPT = HERE.parent / "mpi" / "at_a_line.py"
 RANKS = 3
 HOW = ("raises", "is odd", "is stopped", "has no memory")
 SENDING = "that was while ranks sent each other data"      # nobody can be told then: the job ends
@@ -55,15 +55,19 @@ def wrong(folder, trials):
         ended.add(number)
         if SENDING not in job.stderr or f"ptyprep: rank {trials[number]['rank']}: " not in job.stderr:
             yield f"{trials[number]}: the job ended with {job.returncode}\n{job.stderr[-6000:]}"
-    told = [{number: rest for number, *rest in map(json.loads, (folder / f"told.{rank}.jsonl").open())}
+    told = [{number: rest for number, *rest in map(json.loads, _lines(folder / f"told.{rank}.jsonl"))}
             for rank in range(RANKS)]
     for number, trial in enumerate(trials):
         if number not in ended:
-            heard, fired = zip(*(of_rank[number] for of_rank in told))
+            heard, fired = zip(*(of_rank.get(number, ("said nothing", False)) for of_rank in told))
             others = [text for rank, text in enumerate(heard) if rank != trial["rank"]]
             mine = heard[trial["rank"]]
             if any(heard) and not (any(fired) and mine and all(f"rank {trial['rank']}: " in text for text in others)):
                 yield f"{trial}: {heard}"
+
+
+def _lines(path):
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def main(share=1.0, seed=0):

@@ -1,7 +1,7 @@
 """One rank fails at a line that it executes, and every rank must hear of it. Run by test_failures.py and soak/lines.py.
 
-usage: lines.py FOLDER look        which lines each rank executes: FOLDER/<rank>.json
-       lines.py FOLDER try         the trials in FOLDER/trials.json, from the one on that FOLDER/next names
+usage: at_a_line.py FOLDER look        which lines each rank executes: FOLDER/<rank>.json
+       at_a_line.py FOLDER try         the trials in FOLDER/trials.json, from the one on that FOLDER/next names
 
 Under mpirun. A trial is {"case", "rank", "line": [file, number], "time", "how"}: at the `time`-th execution of the
 line. What came of each is in FOLDER/told.<rank>.jsonl. A rank that waits too long ends the job, with the lines where
@@ -31,7 +31,7 @@ PACKAGE = os.path.dirname(ptyprep.__file__) + os.sep
 PATIENCE = 20               # seconds; then a trial hangs
 FRAMES = 13                 # three chunks, and no frame of the last one for two of three ranks
 # what a user calls begins outside of what is agreed on, and ends there: a rank alone there is in the user's own code
-ENTRANCES = {"_initialize", "_look", "_next", "progress"}
+ENTRANCES = {"_decide", "_survey", "_next", "progress"}
 
 
 class Odd(RuntimeError):
