@@ -15,7 +15,7 @@ import click
 from tqdm import tqdm
 
 from ptyprep import __version__, faces, registry
-from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError
+from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError, in_words
 from ptyprep.mpi import room
 from ptyprep.params import walk
 from ptyprep.printable import printable
@@ -95,7 +95,7 @@ def _fail(err):
         _echo("".join(traceback.format_exception(err)), err=True)
         _end(1)
     ours = isinstance(err, PtyprepError)
-    _say("\n".join([str(err) if ours else f"{type(err).__name__}: {err}", *getattr(err, "__notes__", []),
+    _say("\n".join([in_words(err, kind=not ours), *getattr(err, "__notes__", []),
                     *([] if ours else ["--debug shows where that happened"])]))
     _end(1)
 

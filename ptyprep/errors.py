@@ -39,3 +39,17 @@ class PeerError(PtyprepError, RuntimeError):
     fatal : whether that rank ends, by Ctrl-C or `sys.exit`, and answers nobody any more
     """
     fatal = False
+
+
+def in_words(err, kind=True):
+    """ "Kind: message" of any exception; the message of some cannot be made.
+
+    kind : False for the message alone
+
+    >>> in_words(ValueError("bad luck"))
+    'ValueError: bad luck'
+    """
+    try:
+        return f"{type(err).__name__}: {err}" if kind else str(err)
+    except BaseException as other:      # noqa: BLE001  whatever its author made of it must not hide the failure
+        return f"{type(err).__name__} (whose message raises {type(other).__name__})"

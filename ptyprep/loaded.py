@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptyprep.errors import ChangedError, PtyprepError, RecipeError, SourceError
+from ptyprep.errors import ChangedError, PtyprepError, RecipeError, SourceError, in_words
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def load_readable(load, points, who, shapes, *, blank=None):
         except Exception as err:
             if not unreadable(err):
                 raise
-            bad.append((point, str(err) if isinstance(err, SourceError) else f"{type(err).__name__}: {err}"))
+            bad.append((point, in_words(err, kind=not isinstance(err, SourceError))))
             continue
         if loaded.frames.shape[1:] in shapes:
             good[point] = loaded

@@ -1,6 +1,6 @@
 """A scan under way: its plan is made, and one span of scan points after the other becomes a batch, on all ranks."""
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from ptyprep import buffers, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.correct import LOST
-from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
+from ptyprep.errors import ParameterError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
 from ptyprep.rawfiles import noting
@@ -36,6 +36,10 @@ class Run:
         self._counted = 0, 0, 0                 # see `Batch.counted`
         self._last = None, None                 # dtype and position of the last frame
 
+    # what a step changes, of the run and of its scan
+    CHANGES = ("kept", "_taken", "_chunk", "_ended", "_closed", "_blind", "_unsaved", "_counted", "_last")
+    CHANGES_OF_SCAN = ("selection", "meta", "lost", "blanks")
+
     def go_on(self):
         """After what an interrupted run has saved, where that is resumed."""
         scan = self._scan
@@ -49,62 +53,90 @@ class Run:
         if done["told"] is not None:
             scan.meta = replace(scan.meta, num_frames=done["told"])
 
-    def next(self, frames, *, keep, ahead):
+    def next(self, frames, *, keep, ahead, pause=None, progress=None):
         """`PtyScan.auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
 
+        frames : None for the scan's `chunk_frames`
         keep : whether somebody looks at the frames
+        pause : seconds between two looks for frames; None to give WAIT where none are there
+        progress : called with the number of frames of the batch
         """
-        if frames < 1:
-            raise ParameterError(f"auto({frames}): ask for one frame at least")
         if self._closed:
             return EOS
-        scan = self._scan
+        scan, before = self._scan, self._state()
         try:
-            while True:
-                span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
-                if isinstance(span, Signal):
-                    with self._comm.together("closing raw files"):
-                        self._raw.close()
-                    break
-                begun = self._spans_begun[0][1]
-                if ahead and begun is not None and self._can_go_ahead(keep):
-                    self._begin_another(frames, keep)
-                batch = self._batch(span, begun, keep, stay=ahead)
-                del self._spans_begun[0]
-                if not len(batch.chunk_index):
-                    continue                    # none of its frames can be read
-                if scan.sink is not None:
-                    scan.sink.write(batch, scan.meta.asdict(), self._info, frames, wait=not ahead)
-                    self._unsaved = []
-                self._chunk += 1
-                return Package(scan.meta, batch)
-            if span is EOS:
-                self._finish(frames)
-            return span
+            with scan.guarded("preparing frames"):
+                while (package := self._next(frames, keep, ahead)) is WAIT and pause is not None:
+                    time.sleep(pause)
+                    scan.refuse_failed_threads()
+                if progress and package not in (WAIT, EOS):
+                    progress(len(package.batch.chunk_index))
         except BaseException:
-            self.abandon()
+            self.abandon(before)
             raise
+        if package is EOS:
+            # nobody goes on from here, and the scan is to be gone with its last name
+            self._scan = self._ask = self._info = self._raw = None
+        return package
 
-    def batches(self, frames, pause, *, keep):
+    def _next(self, frames, keep, ahead):
+        scan = self._scan
+        if frames is None:
+            frames = scan.chunk_frames
+        if frames < 1:
+            raise ParameterError(f"auto({frames}): ask for one frame at least")
+        while True:
+            span = self._spans_begun[0][0] if self._spans_begun else self._begin(frames, keep)
+            if isinstance(span, Signal):
+                self._raw.close()
+                break
+            begun = self._spans_begun[0][1]
+            if ahead and begun is not None and self._can_go_ahead(keep):
+                self._begin(frames, keep, ahead=True)
+            batch = self._batch(span, begun, keep, stay=ahead)
+            del self._spans_begun[0]
+            if not len(batch.chunk_index):
+                continue                    # none of its frames can be read
+            if scan.sink is not None:
+                scan.sink.write(batch, scan.meta.asdict(), self._info, frames, wait=not ahead)
+                self._unsaved = []
+            self._chunk += 1
+            return Package(scan.meta, batch)
+        if span is EOS:
+            self._finish(frames)
+        return span
+
+    def batches(self, frames, pause, *, keep, progress=None):
         """`PtyScan.batches`."""
         try:
-            while (package := self.next(frames, keep=keep, ahead=True)) is not EOS:
-                if package is WAIT:
-                    time.sleep(pause)
-                else:
-                    yield package.batch
+            while (package := self.next(frames, keep=keep, ahead=True, pause=pause, progress=progress)) is not EOS:
+                yield package.batch
         except GeneratorExit:       # whoever took the batches has had enough
-            self.abandon()
+            if not self._closed:
+                self.abandon(self._state())
             raise
 
-    def abandon(self):
-        """Leave what is under way; whoever asks again gets it again."""
+    def _state(self):
+        """How far the run is; what is begun only is not counted."""
+        state = {name: getattr(self, name) for name in self.CHANGES}
+        if self._spans_begun:
+            state |= {"_taken": self._spans_begun[0][0].start, "_ended": False}
+        return state, {name: getattr(self._scan, name) for name in self.CHANGES_OF_SCAN}, len(self._scan.bad)
+
+    def _go_back(self, state):
+        """To what `_state` was, on every rank, wherever each of them was when one failed."""
+        of_run, of_scan, bad = state
+        for name, value in of_run.items():
+            setattr(self, name, value)
+        for name, value in of_scan.items():
+            setattr(self._scan, name, value)
+        del self._scan.bad[bad:]
+
+    def abandon(self, state):
+        """Leave what is under way; whoever asks again gets it again, from that `_state` on."""
         try:
-            if self._spans_begun:
-                self._taken, self._ended = self._spans_begun[0][0].start, False
-            for _, begun in self._spans_begun:
-                if begun is not None:
-                    begun.stop()
+            self._go_back(state)
+            self._stop(self._spans_begun)
             self._raw.close()
         finally:
             self._spans_begun.clear()
@@ -112,19 +144,28 @@ class Run:
             if self._scan.sink is not None:
                 self._scan.sink.abandon()
 
+    @staticmethod
+    def _stop(spans_begun):
+        for _, begun in spans_begun:
+            if begun is not None:
+                begun.stop()
+
     # --- which frames are next --------------------------------------------------------------------
 
     def _next_span(self, frames, whole):
         """The next range of scan points (in output order), WAIT or EOS; the same on every rank.
 
-        whole : no fewer than `frames`, but at the end
+        whole : no fewer than `frames`, but at the end; WAIT where nobody can say how many there are
         """
         scan, selection, start = self._scan, self._scan.selection, self._taken
         if self._ended or selection.count is not None and start >= selection.count:
             return EOS
         stop = start + frames if selection.count is None else min(start + frames, selection.count)
         raw = selection.extent(range(start, stop))
-        there, end = self._comm.from_root(self._ask, len(raw), raw.start)
+        answer = self._comm.from_root(self._ask_early if whole else self._ask, len(raw), raw.start)
+        if answer is None:
+            return WAIT
+        there, end = answer
         if end and selection.points is not None:
             never = self._never_came(raw.start + there)
             if len(never) and whole:
@@ -157,7 +198,7 @@ class Run:
 
     def _report_bad(self, frames):
         self._scan.bad += frames
-        self._unsaved += frames
+        self._unsaved = self._unsaved + frames
 
     # --- beginning, and going ahead ---------------------------------------------------------------
 
@@ -165,39 +206,36 @@ class Run:
     def _begin(self, frames, keep, *, ahead=False):
         """The next range of scan points, or a signal. This rank's share of it is under way then, if no hook is between.
 
-        ahead : only if all of them are there, lest live frames come in small batches
+        ahead : before it is its turn: only if all of them are there, lest live frames come in small batches; and what
+            fails on a rank now is tried again then
         """
         scan, span, begun = self._scan, self._next_span(frames, ahead), None
         if isinstance(span, Signal):
             return span
-        if scan.streams and scan.p.load_parallel not in (None, "common"):
-            try:
-                with self._comm.together(f"beginning with scan points {span.start} to {span.stop - 1}"):
+        try:
+            if scan.streams and scan.p.load_parallel not in (None, "common"):
+                with suppress(Exception) if ahead else nullcontext():
                     begun = share.begin(scan, self._raw.reader(), self._points(span), keep=keep)
-            except BaseException:
-                if begun is not None:       # another rank could not
-                    begun.stop()
-                raise
+            if ahead and not all(self._comm.each(begun is not None)):
+                self._stop([(span, begun)])
+                return WAIT
+            self._spans_begun.append((span, begun))
+        except BaseException:
+            self._stop([(span, begun)])
+            raise
         self._taken = span.stop
-        self._spans_begun.append((span, begun))
         return span
 
-    def _begin_another(self, frames, keep):
-        """`_begin` before it is its turn; what fails now is tried again then."""
-        try:
-            self._begin(frames, keep, ahead=True)
-        except PeerError as err:
-            if err.fatal:
-                raise
-        except Exception:       # noqa: BLE001, S110
-            pass
+    def _ask_early(self, *span):
+        with suppress(Exception):
+            return self._ask(*span)
+        return None
 
     def _can_go_ahead(self, keep):
         """Whether the next batch is begun before this one is given away; the same on every rank. One thread would only
         take turns with MPI."""
         if keep not in self._goes_ahead:
-            with self._comm.together("looking how frames are read"):
-                mine = self._scan.threads > 1 and self._raw.may_stay(keep)
+            mine = self._scan.threads > 1 and self._raw.may_stay(keep)
             self._goes_ahead[keep] = all(self._comm.each(mine))
         return self._goes_ahead[keep]
 
@@ -228,7 +266,8 @@ class Run:
         dtypes, frames, positions, bad, blind, lost, near, counted = zip(*told)
         counts = [len(of_rank) for of_rank in frames]
         frames, positions = np.concatenate(frames), np.concatenate(positions)
-        scan.lost |= (found := _lost(scan.lost.shape, lost, near))
+        found = _lost(scan.lost.shape, lost, near)
+        scan.lost = scan.lost | found
         lost, near = (as_text(found & why) for why in LOST.values())
         self._counted = share.added([self._counted, *counted])
         dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
@@ -243,7 +282,7 @@ class Run:
         if len(positions):
             self._last = np.dtype(dtype), positions[-1]
         return Batch(index=index[before:before + len(rows)], frame=rows.frame,
-                     data=rows.data.astype(dtype, copy=False) if keep or not len(rows) else None, weight=rows.weight,
+                     data=rows.data.astype(dtype, copy=False) if keep else None, weight=rows.weight if keep else None,
                      position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
                      chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
                      dtype=np.dtype(dtype), packed=rows.packed, lost=lost, near=near,
@@ -274,9 +313,11 @@ class Run:
             self.raw_files.compare()        # whoever asks again hears it again
         self._closed, scan = True, self._scan
         with self._comm.together("close"):
-            scan.close()
+            with scan.hook_threads.of("close"):
+                scan.close()
             if scan.source is not None:
                 scan.source.close()
+            scan.refuse_failed_threads()
         if self.kept == 0:
             why = f"; the first: {scan.bad[0][1]}" if scan.bad else ""
             raise SourceError(f"{scan.where}not one frame could be prepared{why}")
@@ -289,9 +330,8 @@ class Run:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
             scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+        scan.hook_threads.leave()
         buffers.forget()
-        # nobody goes on from here, and the scan is to be gone with its last name
-        self._scan = self._ask = self._info = self._raw = None
 
     def _notes_of_counts(self):
         """What was done with counts below 0, and with those next to the detector's mark."""

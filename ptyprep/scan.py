@@ -14,7 +14,7 @@ from ptyprep import doubts, faces, provenance, sample
 from ptyprep.batch import EOS, WAIT, Meta
 from ptyprep.codec import Encoder
 from ptyprep.correct import LOST, Corrections
-from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError
+from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError, in_words
 from ptyprep.frame import CENTERS, FramePlan, Window, whole
 from ptyprep.loaded import Loaded, unreadable
 from ptyprep.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFLOW, USER
@@ -28,7 +28,7 @@ from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, interrupted, refuse
 from ptyprep.sources import layout_of
 from ptyprep.sources.formats import limits_of
-from ptyprep.threads import fair_share, processors
+from ptyprep.threads import HookThreads, fair_share, processors
 from ptyprep.units import photon_energy_of_electrons
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ OF_SOURCES = ("shape", "dtype", "mask", "saturation", "recorded", "missing", "re
 STATE = {"p", "comm", "source", "positions", "common", "corrections", "notes", "report", "bad", "good", "reasons",
          "lost", "limits", "on_negative", "found_bad", "recorded_center", "recorded_geometry", "center_uncertainty",
          "raw_shape", "raw_dtype", "selection", "threads", "plan", "meta", "sink", "growing", "blanks",
-         "save_mode", "raw_files"}       # what a scan keeps, by name
+         "save_mode", "raw_files", "hook_threads"}       # what a scan keeps, by name
 
 
 class PtyScan(Tree):
@@ -181,6 +181,7 @@ class PtyScan(Tree):
         self.recorded_geometry = {}             # as the user's values are, though these win
         self.raw_files = RawFiles()
         self.blanks = 0                         # frames of weight 0 at the end
+        self.hook_threads = HookThreads()
         self._loads_positions = False           # whether the first frame came with its position
         self._before = {}                       # the fingerprint of the run that is resumed
         self._under_way = None                  # the `Run`, once it is initialized
@@ -261,9 +262,18 @@ class PtyScan(Tree):
 
     def initialize(self):
         """Look at the scan and decide everything: centre, region, chunks. Reads no more than a sample of frames."""
+        try:
+            with self.guarded("initialize"):
+                self._decide()
+        except BaseException:
+            self._under_way = None
+            raise
+        return self
+
+    def _decide(self):
         if self.p.dfile is not None:
             self._before = self.comm.from_root(self._refuse_output)
-        self.look()
+        self._survey()
         self._find_bad_pixels()
         center, self.center_uncertainty = \
             sample.axis(self, self._before) if self.finds_center else (self.p.center, None)
@@ -280,20 +290,25 @@ class PtyScan(Tree):
             run.go_on()
         self._under_way = run
         self.p.freeze()
-        with self.comm.together("post_initialize"):
+        with self.comm.together("post_initialize"), self.hook_threads.of("post_initialize"):
             self.post_initialize()
-        return self
 
     @noting
     def look(self):
         """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
+        with self.guarded("look"):
+            self._survey()
+        self.hook_threads.leave()
+
+    def _survey(self):
         if self.raw_shape is not None:
             raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")
         self._check_parameters()
         mine = processors()
         self.threads = self.p.threads or fair_share(mine, self.comm.on_node(mine))
         with self.comm.together("opening the raw data"):
-            self.source = self.open()
+            with self.hook_threads.of("open"):
+                self.source = self.open()
             if self.source is not None:
                 if not all(hasattr(self.source, name) for name in OF_SOURCES):
                     raise RecipeError(f"{self.recipe_name}.open() returned {type(self.source).__name__}; expected a "
@@ -335,7 +350,7 @@ class PtyScan(Tree):
         frames : in each batch, of all ranks together; None for `frames_per_chunk`
         pause : seconds between two looks while waiting
         """
-        return self._begun().batches(frames or self.chunk_frames, pause, keep=True)
+        return self._begun().batches(frames or None, pause, keep=True)
 
     def prepare(self, frames=None, progress=None):
         """Prepare all frames that are left and save them in `dfile`: the quickest way to a file, and in little memory,
@@ -346,9 +361,27 @@ class PtyScan(Tree):
         """
         if self.p.dfile is None:
             raise ParameterError("prepare() saves frames: set dfile, or take them from batches()")
-        for batch in self._begun().batches(frames or self.chunk_frames, PAUSE, keep=False):
-            if progress:
-                progress(len(batch.chunk_index))
+        for _ in self._begun().batches(frames or None, PAUSE, keep=False, progress=progress):
+            pass
+
+    @contextmanager
+    def guarded(self, what):
+        """A block of what a user calls: what fails in it, anywhere on any rank, is raised on every rank."""
+        self.hook_threads.listen()
+        try:
+            with self.comm.together(what):
+                self.refuse_failed_threads()
+                yield
+                self.refuse_failed_threads()
+        except BaseException:
+            self.hook_threads.leave()
+            raise
+
+    def refuse_failed_threads(self):
+        """Raise where a thread that a hook has started has failed: nobody knows what is missing now."""
+        for name, hook, err in self.hook_threads.failed:
+            raise RecipeError(f"{self.recipe_name}: the thread {name!r}, which {hook}() started, failed: "
+                              f"{in_words(err)}") from err
 
     def _begun(self):
         if self._under_way is None:
@@ -446,7 +479,7 @@ class PtyScan(Tree):
     @noting
     def _ask(self, frames, start):
         """What check() says, (scan points, end)."""
-        with self._noting(f"while in {self.recipe_name}.check()"):
+        with self._noting("check"):
             answer = self.check(frames, start)
             try:
                 there, end = answer
@@ -485,7 +518,7 @@ class PtyScan(Tree):
     def _shared(self, hook):
         """What a hook gives, run on root and shared, or on every rank where `load_parallel` says so."""
         def call():
-            with self._noting(f"while in {self.recipe_name}.{hook.__name__}()"):
+            with self._noting(hook.__name__):
                 return hook()
         if self.p.load_parallel not in ("common", "all"):
             return self.comm.from_root(call)
@@ -502,21 +535,20 @@ class PtyScan(Tree):
 
     def _agree(self, hook, answer):
         """Raise where the ranks got different answers: each would go its own way from here."""
-        with self.comm.together(f"comparing what {hook}() answered"):
-            mine = answer()
-        answers = self.comm.each(mine)
+        answers = self.comm.each(answer())
         for rank, other in enumerate(answers):
             if other != answers[0]:
                 raise RecipeError(f"{self.recipe_name}.{hook}() must answer the same on every rank: rank 0 got "
                                   f"{answers[0]}, rank {rank} {other}")
 
     @contextmanager
-    def _noting(self, where):
-        """Add where it happened to what goes wrong, so that a recipe's author finds it."""
+    def _noting(self, hook):
+        """Add the hook to what goes wrong in it, so that a recipe's author finds it."""
         try:
-            yield
+            with self.hook_threads.of(hook):
+                yield
         except Exception as err:
-            err.add_note(where)
+            err.add_note(f"while in {self.recipe_name}.{hook}()")
             raise
 
     def _check_parameters(self):
@@ -606,7 +638,8 @@ class PtyScan(Tree):
                 failure = None
                 for point in self.selection.raw(range(tries)):
                     try:
-                        loaded = Loaded.of(self.load([point]), [point], self.recipe_name)
+                        with self.hook_threads.of("load"):
+                            loaded = Loaded.of(self.load([point]), [point], self.recipe_name)
                         return loaded.frames.shape[-2:], loaded.frames.dtype, loaded.positions is not None
                     except Exception as err:
                         if not unreadable(err):

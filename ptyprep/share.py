@@ -209,7 +209,10 @@ def _reported(scan, bad):
 
 def load(scan, points):
     """Raw scan points as `Loaded`, those that cannot be read as the parameter `bad_frames` says."""
-    return _readable(scan, points, scan.load, scan.load, scan.raw_shape) if points else Loaded([], None)
+    if not points:
+        return Loaded([], None)
+    with scan.hook_threads.of("load"):
+        return _readable(scan, points, scan.load, scan.load, scan.raw_shape)
 
 
 def _read(scan, fill, points, out):
@@ -249,7 +252,8 @@ def numbers(scan, points):
 
 
 def _corrected(scan, frames, good):
-    result = scan.correct(frames, good, scan.common)
+    with scan.hook_threads.of("correct"):
+        result = scan.correct(frames, good, scan.common)
     if not isinstance(result, tuple) or len(result) != 2:
         raise RecipeError(f"{scan.recipe_name}.correct() returned {type(result).__name__}; expected (data, weights)")
     data, weights = np.asarray(result[0]), result[1]

@@ -1,10 +1,12 @@
-"""Threads of one rank: how many there are to be, and the pools that they live in."""
+"""Threads of one rank: how many there are to be, the pools that they live in, and those that hooks start."""
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary, WeakSet
 
 WORKS = "works"     # name of the pool that prepares frames
 
@@ -59,6 +61,60 @@ class Begun:
         for one in self._all:
             one.cancel()
         wait(self._all)
+
+
+class HookThreads:
+    """Threads that the hooks of one scan start. Python prints the traceback of one that fails, and goes on; here the
+    scan can learn of it.
+
+    failed : [(name of the thread, hook that started it, exception)]
+    """
+    _listening = WeakSet()          # those whose scan is under way
+
+    def __init__(self):
+        self._hook_of = WeakKeyDictionary()     # threads that hooks have left behind
+        self._running = []                      # (hook that is running, threads that were there before)
+        self.failed = []
+
+    def listen(self):
+        """Hear of threads that fail, from now on."""
+        if not isinstance(threading.excepthook, _ExceptHook):
+            threading.excepthook = _ExceptHook(threading.excepthook)
+        self._listening.add(self)
+
+    def leave(self):
+        self._listening.discard(self)
+        if not self._listening and isinstance(threading.excepthook, _ExceptHook):
+            threading.excepthook = threading.excepthook.before
+
+    @contextmanager
+    def of(self, hook):
+        """A block that calls a hook of that name."""
+        before = set(threading.enumerate())
+        self._running.append((hook, before))
+        try:
+            yield
+        finally:
+            for thread in set(threading.enumerate()) - before:
+                self._hook_of.setdefault(thread, hook)
+            self._running.pop()
+
+    def hear(self, thread, err):
+        hook = self._hook_of.get(thread) or next((hook for hook, before in self._running if thread not in before), None)
+        if hook and all(err is not known for *_, known in self.failed):
+            self.failed.append((thread.name, hook, err))
+
+
+class _ExceptHook:
+    """`threading.excepthook` while a scan is under way; `before` is the one that was there, and is called as well."""
+
+    def __init__(self, before):
+        self.before = before
+
+    def __call__(self, args):
+        for threads in list(HookThreads._listening) if args.thread and args.exc_type is not SystemExit else ():
+            threads.hear(args.thread, args.exc_value or args.exc_type())
+        self.before(args)
 
 
 def processors():

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import resource
+import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from ptyprep.testing import messages, mpirun, read_part, read_ptyd, run_on_ranks
 from ptyprep.verify import problems
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "mpi"))
+sys.path[:0] = [str(HERE / "mpi"), str(HERE / "soak")]
 import failing  # noqa: E402
+import lines  # noqa: E402
 
 RECIPE = '''
 import os
@@ -40,7 +43,8 @@ exec(RECIPE)                # noqa: S102  the class, for the tests that need no 
 Noise = globals()["Noise"]
 PREPARE = ("-m", "ptyprep", "prepare", "noise.py", "-o", "out/s.ptyd", "--frames_per_chunk", "4", "--compression",
            "none")
-MESSAGE = {"raises": "ValueError: bad luck", "leaves": "SystemExit: enough", "is stopped": "KeyboardInterrupt: stop",
+MESSAGE = {"raises": "ValueError: bad luck", "is odd": "Odd (whose message raises RuntimeError)",
+           "leaves": "SystemExit: enough", "is stopped": "KeyboardInterrupt: stop",
            "has no memory": "MemoryError: Unable to allocate"}
 IGNORED = ("post_initialize", "close")      # whose answer nobody looks at
 
@@ -70,7 +74,11 @@ def test_a_hook_that_fails_on_one_rank_fails_on_all_with_its_rank_and_reason(hea
         assert f"{hook} on {rank}: {how}" not in heard[0]       # root alone is asked
         return
     told = [of_rank[f"{hook} on {rank}: {how}"] for of_rank in heard]
-    if how in MESSAGE:
+    if "thread" in how:
+        words = f"failing: the thread 'poller', which {hook}() started, failed: ValueError: bad luck"
+        assert [words in text for text in told] == [True] * 3, told
+        assert [text.startswith("RecipeError: ") for text in told] == [r == rank for r in range(3)]
+    elif how in MESSAGE:
         assert told[rank].startswith(MESSAGE[how])
         others = [text for r, text in enumerate(told) if r != rank]
         assert all(text.startswith("PeerError: ") and f"rank {rank}: {MESSAGE[how]}" in text for text in others)
@@ -114,6 +122,84 @@ def test_a_part_of_the_ranks_can_have_a_scan_of_its_own(heard, where, name, rank
     got = read_ptyd(where / f"{name}.ptyd")
     assert np.array_equal(got["data"][:, 0, 0], range(5)) and got["frame_ids"].tolist() == list(range(5))
     assert len(list(where.glob(f"{name}.*/000000.rank*.h5"))) == ranks
+
+
+@pytest.mark.parametrize("hook", failing.HOOKS)
+def test_a_thread_that_fails_fails_the_scan_of_the_hook_that_started_it(tmp_path, monkeypatch, hook):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", before := lambda args: printed.append(args.thread.name))
+    scan = failing.failing(hook, 0, "leaves a thread that fails")(dfile=tmp_path / "s.ptyd")
+    with pytest.raises(RecipeError, match=rf"'poller', which {hook}\(\) started, failed: ValueError: bad luck"):
+        scan.initialize().prepare(2)
+    assert set(printed) == {"poller"} and threading.excepthook is before
+    assert not (tmp_path / "s.ptyd").exists()
+
+
+def test_a_thread_that_fails_later_fails_the_scan_and_resume_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", before := lambda args: None)
+    begin, threads = threading.Event(), []
+
+    class Polling(failing.Good):
+        """A thread of its own reads along."""
+
+        def open(self):
+            if not begin.is_set():
+                threads.append(threading.Thread(target=lambda: begin.wait() and 1 / 0, name="poller"))
+                threads[0].start()
+    stranger = threading.Thread(target=lambda: begin.wait() and 1 / 0)
+    stranger.start()                # is none of the scan's
+    scan = Polling(dfile=tmp_path / "s.ptyd").initialize()
+    assert scan.auto(2).batch.frame.tolist() == [0, 1] and threading.excepthook is not before
+    begin.set()
+    for thread in (stranger, *threads):
+        thread.join()
+    for _ in range(2):              # and does not forget it
+        with pytest.raises(RecipeError, match=r"'poller', which open\(\) started, failed: ZeroDivisionError"):
+            scan.auto(2)
+    assert threading.excepthook is before
+    Polling(dfile=tmp_path / "s.ptyd", resume=True).initialize().prepare(2)
+    assert read_ptyd(tmp_path / "s.ptyd")["frame_ids"].tolist() == [*range(5)]
+
+
+def test_a_thread_of_somebody_else_is_no_failure_of_the_scan(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    scan = failing.Good().initialize()
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert len(list(scan.batches(2))) == 3
+
+
+@pytest.mark.parametrize("body, words", [
+    ("raise Odd", "Odd (whose message raises RuntimeError)"),
+    ("t = threading.Thread(target=lambda: 1 / 0, name='poller'); t.start(); t.join()",
+     "noise: the thread 'poller', which correct() started, failed: ZeroDivisionError: division by zero")])
+def test_the_command_line_ends_with_what_threads_and_odd_exceptions_say(tmp_path, body, words):
+    (tmp_path / "noise.py").write_text(f"""{RECIPE}
+    def correct(self, raw, weights, common):
+        {body}
+        return raw, weights
+
+import threading
+class Odd(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+""")
+    (tmp_path / "out").mkdir()
+    job = subprocess.run([sys.executable, *PREPARE], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                         check=False)
+    assert job.returncode == 1 and not (tmp_path / "out" / "s.ptyd").exists()
+    told = messages(job.stderr)
+    assert len(told) == 1 and words in told[0], job.stderr
+
+
+@pytest.mark.mpi
+def test_a_rank_that_fails_at_any_line_is_heard_of_by_all(tmp_path):
+    """At 40 of them; soak/lines.py tries all."""
+    seed = secrets.randbelow(1 << 30)
+    print("seed", seed)
+    trials = lines.drawn(list(lines.lines_of(tmp_path)), 40, seed)
+    assert len(trials) == 40 and list(lines.wrong(tmp_path, trials)) == []
 
 
 @pytest.mark.mpi

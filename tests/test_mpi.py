@@ -13,7 +13,8 @@ from ptyprep.testing import mpirun, run_on_ranks
 
 HERE = Path(__file__).parent
 needs_mpi = pytest.mark.skipif(mpirun() is None, reason="no mpirun here")
-FAILING = {"ValueError": "bad luck", "SystemExit": "enough", "KeyboardInterrupt": "stop", "StopIteration": "dry"}
+FAILING = {"ValueError": "bad luck", "SystemExit": "enough", "KeyboardInterrupt": "stop", "StopIteration": "dry",
+           "Odd": "whose message raises ValueError"}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,19 @@ class TestThreeRanks:
     def test_all_fail_when_a_value_does_not_come_back(self, told, case):
         for kind, message in on_ranks(told, case):
             assert kind in ("RuntimeError", "PeerError") and "will not come back" in message
+
+    @pytest.mark.parametrize("rank", range(3))
+    @pytest.mark.parametrize("verb", ["from_root", "each", "total", "rows_to_root", "pieces_to_root", "deal", "on_node",
+                                      "together", "nothing"])
+    def test_hear_at_any_verb_of_a_rank_that_failed_between_two(self, told, verb, rank):
+        for r, end in enumerate(on_ranks(told, f"alone before {verb}: {rank}")):
+            assert end == (["ValueError", "bad luck"] if r == rank else
+                           ["PeerError", f"outside: rank {rank}: ValueError: bad luck"])
+
+    @pytest.mark.parametrize("rank", range(3))
+    def test_hear_again_of_a_failure_that_was_caught(self, told, rank):
+        for r, heard in enumerate(gave(told, f"caught: {rank}")):
+            assert heard == ["bad luck" if r == rank else f"inside: rank {rank}: ValueError: bad luck"] * 2
 
     def test_are_still_together_after_all_failures(self, told):
         assert gave(told, "after all that") == [[0, 1, 2]] * 3

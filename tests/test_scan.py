@@ -13,7 +13,7 @@ from ptyprep import Par, PtyScan, provenance
 from ptyprep.batch import EOS, WAIT
 from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, RecipeError, SourceError
 from ptyprep.sources import ArrayFrames
-from ptyprep.testing import mpirun, run_on_ranks
+from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 
 HERE = Path(__file__).parent
 GEOMETRY = {"energy": 7.2, "distance": 2.0, "psize": (75e-6, 50e-6), "center": "fftshift"}
@@ -772,6 +772,7 @@ def told(ranks, n):
 
 
 sys.path.insert(0, str(HERE / "mpi"))
+import dropped  # noqa: E402
 import prepare  # noqa: E402
 
 ranked = [pytest.mark.mpi, pytest.mark.skipif(mpirun() is None, reason="no mpirun here")]
@@ -831,3 +832,27 @@ class TestRanks:
 
     def test_refuse_two_kinds_of_number_in_one_chunk(self, ranks):
         assert all("float64 and of uint16" in t["uneven"] for t in told(ranks, 3))
+
+
+@pytest.fixture(scope="module", params=[1, pytest.param(3, marks=pytest.mark.mpi)])
+def with_bad_frames(request, tmp_path_factory):
+    """(folder, what each rank says) of mpi/dropped.py on so many ranks."""
+    folder, script = tmp_path_factory.mktemp("dropped"), HERE / "mpi" / "dropped.py"
+    job = (run_on_ranks(request.param, script, folder) if request.param > 1 else
+           subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=120, check=False))
+    assert job.returncode == 0, job.stderr
+    return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(request.param)]
+
+
+@pytest.mark.parametrize("case", list(dropped.cases()), ids=lambda case: dropped.name(*case))
+def test_whole_shares_and_chunks_that_cannot_be_read_are_left_out_or_blank(with_bad_frames, case):
+    folder, of_ranks = with_bad_frames
+    recipe, policy, bad, _, way = case
+    expected = [(n, *((n + 1, 64) if n not in dropped.BAD[bad] else (0, 0))) for n in range(dropped.POINTS)
+                if policy == "mask" or n not in dropped.BAD[bad]]
+    given = sorted(tuple(row) for rank in of_ranks for row in rank[dropped.name(*case)])
+    assert given == ([] if "prepare" in way else expected)
+    if " " in way:
+        got = read_ptyd(folder / f"{dropped.name(*case)}.ptyd")
+        assert list(zip(got["frame_ids"], got["data"][:, 0, 0], got["weights"].sum((1, 2)))) == expected
+        assert np.allclose(got["positions"], [[2e-7 * n, 2e-7 * n + 1e-7] for n, *_ in expected], rtol=0, atol=1e-15)

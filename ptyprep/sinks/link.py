@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 
 from ptyprep import h5rw
+from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 from ptyprep.threads import in_background
@@ -26,6 +27,7 @@ class Link:
         self.parts = Parts(self.output)
         self.encoder = None
         self._pending = None            # the chunk that is being written, a Future
+        self._handed = -1               # the last chunk that root was given to write
         self.told = None                # (frames, links) by the main file that this run has put there
 
     def ready(self, fingerprint, info, encoder):
@@ -82,6 +84,11 @@ class Link:
 
     def _hand_over(self, wait, *job):
         self._wait()
+        number = job[0].chunk
+        if number <= self._handed:      # it is there, or half of it, and the run failed before it learned that
+            raise OutputError(f"{self.output}: chunk {number} was written when the run failed; go on with resume, in a "
+                              f"new scan")
+        self._handed = number
         self._pending = in_background("writes", self._write, *job)
         if wait:
             self._wait()

@@ -5,12 +5,14 @@ What each rank heard is in FOLDER/<rank>.json: {"hook on rank: how": "Kind: mess
 import json
 import os
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ptyprep import Par, PtyScan
-from ptyprep.errors import SourceError
+from ptyprep.errors import SourceError, in_words
 from ptyprep.mpi import room
 from ptyprep.sinks import SINKS, disk, parts
 from ptyprep.sources import ArrayFrames
@@ -20,6 +22,19 @@ HOOKS = ("open", "load_geometry", "load_common", "load_positions", "load_weight"
 SHARED = ("load_geometry", "load_common", "load_positions", "load_weight")      # each rank's own with load_parallel
 
 
+class Odd(ValueError):
+    """Has no message, and cannot be pickled."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __reduce__ = __str__
+
+
+class Unanswered(Exception):
+    """The hook has still to be answered."""
+
+
 def fail(how):
     if how == "raises":
         raise ValueError("bad luck")
@@ -27,12 +42,20 @@ def fail(how):
         sys.exit("enough")
     if how == "is stopped":
         raise KeyboardInterrupt("stop")
+    if how == "is odd":
+        raise Odd
+    if how == "leaves a thread that fails":
+        thread = threading.Thread(target=fail, args=["raises"], name="poller")
+        thread.start()
+        thread.join()
+        raise Unanswered
     if how == "has no memory":
         return np.ones((1 << 20, 1 << 30))
     return lambda: "what cannot be pickled"
 
 
-WAYS = ("raises", "leaves", "is stopped", "has no memory", "returns what cannot be pickled")
+WAYS = ("raises", "leaves", "is stopped", "is odd", "has no memory", "leaves a thread that fails",
+        "returns what cannot be pickled")
 
 
 class Good(PtyScan):
@@ -50,8 +73,10 @@ def failing(hook, rank, how):
     """A scan that fails in that hook on that rank."""
     def answer(self, *args):
         if self.comm.rank == rank and (hook != "load" or self.plan is not None):
-            return fail(how)
+            with suppress(Unanswered):
+                return fail(how)
         return getattr(super(kind, self), hook)(*args)
+    answer.__name__ = hook
     kind = type("Failing", (Good,), {"__doc__": "It will fail.", hook: answer})
     return kind
 
@@ -66,7 +91,7 @@ def outcome(kind, name, save, load_parallel="data"):
         for _ in kind(dfile=f"{name}.ptyd", save=save, load_parallel=load_parallel).initialize().batches(3):
             pass
     except BaseException as err:    # noqa: BLE001  that is what is tested
-        return f"{type(err).__name__}: {err}"
+        return in_words(err)
     return "all is well"
 
 
@@ -124,6 +149,7 @@ DISAGREE = {kind.__name__: kind for kind in (Center, Energy, Common, Positions, 
 def main(folder):
     os.chdir(folder)
     comm, told = room(), {}
+    threading.excepthook = lambda args: None
     modes = list(SINKS)
     for hook in HOOKS:
         for rank in range(comm.size if hook != "check" else 1):

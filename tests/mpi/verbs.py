@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import mpi
+from ptyprep.errors import in_words
 
 
 class Stuck:
@@ -19,13 +20,22 @@ class Stuck:
         return _no, ()
 
 
+class Odd(Exception):
+    """Has no message, and cannot be pickled."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+    __repr__ = __reduce__ = __str__
+
+
 def _no():
     raise RuntimeError("will not come back")
 
 
 FAILURES = {"ValueError": lambda: _raise(ValueError("bad luck")), "SystemExit": lambda: sys.exit("enough"),
             "KeyboardInterrupt": lambda: _raise(KeyboardInterrupt("stop")), "unpicklable": threading.Lock,
-            "StopIteration": lambda: _raise(StopIteration("dry")), "unloadable": Stuck}
+            "StopIteration": lambda: _raise(StopIteration("dry")), "Odd": lambda: _raise(Odd()), "unloadable": Stuck}
 
 
 def _raise(err):
@@ -37,7 +47,7 @@ def outcome(case):
     try:
         return ["gave", case()]
     except BaseException as err:    # noqa: BLE001  that is what is tested
-        return [type(err).__name__, str(err)]
+        return [type(err).__name__, in_words(err, kind=False)]
 
 
 def block(comm, rank, failure):
@@ -45,6 +55,30 @@ def block(comm, rank, failure):
         if comm.rank == rank:
             FAILURES[failure]()
     return "all well"
+
+
+def alone(comm, rank, then):
+    """A rank fails between verbs; the others hear of it at their next one, whichever that is."""
+    with comm.together("outside"):
+        if comm.rank == rank:
+            raise ValueError("bad luck")
+        then()
+    return "all well"
+
+
+def caught(comm, rank):
+    """What failed on all and was caught is past: the next failure of the same exception is told, too."""
+    err, heard = ValueError("bad luck"), []
+    for _ in range(2):
+        try:
+            with comm.together("outside"):
+                comm.each(1)
+                with comm.together("inside"):
+                    if comm.rank == rank:
+                        raise err
+        except (ValueError, mpi.PeerError) as heard_of:
+            heard.append(str(heard_of))
+    return heard
 
 
 def rows(comm, counts, dtype="u2", shape=(2, 3)):
@@ -100,6 +134,16 @@ def cases(comm):
             if name in ("unpicklable", "unloadable"):
                 yield f"each fails on {rank}: {name}", lambda name=name, rank=rank: comm.each(
                     FAILURES[name]() if comm.rank == rank else 1) and None
+    verbs = {"from_root": lambda: comm.from_root(lambda: 1), "each": lambda: comm.each(1),
+             "total": lambda: comm.total(1), "rows_to_root": lambda: gathered(comm, [2, 3, 1]),
+             "pieces_to_root": lambda: comm.pieces_to_root([b"1"]),
+             "deal": lambda: comm.deal(lambda: [1] * comm.size), "on_node": lambda: comm.on_node(1),
+             "together": lambda: block(comm, -1, None), "nothing": lambda: None}
+    for verb, then in verbs.items():
+        for rank in ranks:
+            yield f"alone before {verb}: {rank}", lambda rank=rank, then=then: alone(comm, rank, then)
+    for rank in ranks:
+        yield f"caught: {rank}", lambda rank=rank: caught(comm, rank)
     yield "after all that", lambda: comm.each(comm.rank)
 
 
