@@ -10,7 +10,7 @@ from ptyprep import buffers, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.correct import LOST
-from ptyprep.errors import ParameterError, PeerError, RecipeError, SourceError
+from ptyprep.errors import OutputError, ParameterError, PeerError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
 
@@ -31,15 +31,20 @@ class Run:
         self._spans_begun = []                          # (range of scan points, their `share.begin`), two at most
         self._goes_ahead = {}                           # whether a second one is begun, where that was asked
         self._ended = self._closed = False
+        self.finished_before = False                    # whether an earlier run has made all of the file
         self._blind, self._unsaved = 0, []      # frames without a good pixel; bad ones that no saved chunk tells of
         self._counted = 0, 0, 0                 # see `Batch.counted`
         self._last = None, None                 # dtype and position of the last frame
 
-    def go_on(self):
-        """After what an interrupted run has saved, where that is resumed."""
+    def go_on(self, before):
+        """After what an interrupted run has saved, where that is resumed; nothing is left to do after a finished one.
+
+        before : the fingerprint of that run
+        """
         scan = self._scan
         done = scan.sink.ready(lambda before: provenance.fingerprint(scan, before), self._info,
                                Encoder(scan.p.compression))
+        scan.note(*done["notes"])
         self._chunk, self.kept, self._taken = done["chunk"], done["frames"], done["points"]
         scan.bad, self._blind, scan.blanks = list(done["bad"]), done["blind"], done["blank"]
         self._counted = done["counted"]
@@ -47,6 +52,24 @@ class Run:
         self._last, self._ended = (done["dtype"], done["position"]), scan.blanks > 0
         if done["told"] is not None:
             scan.meta = replace(scan.meta, num_frames=done["told"])
+        if done["finished"]:
+            self._comm.from_root(self._refuse_more, before)
+            scan.meta = replace(scan.meta, num_frames=self.kept)
+            self.finished_before = self._ended = True
+            scan.note(f"{scan.p.dfile} is finished already: nothing to do")
+
+    def _refuse_more(self, before):
+        """Raise OutputError where frames have come since a run has finished that could not know how many there are."""
+        taken, selection = provenance.points_of(before), self._scan.selection
+        if taken is None:
+            return
+        more = selection.count - taken if selection.count is not None else 0
+        if selection.count is None:
+            raw = selection.extent(range(taken, taken + 1))
+            more = self._ask(1, raw.start)[0]
+        if more > 0:
+            raise OutputError(f"{self._scan.p.dfile} is finished with {taken} scan points, and now there are more. Set "
+                              f"overwrite to make it again, or name another output")
 
     def next(self, frames, *, keep, ahead):
         """`PtyScan.auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
@@ -55,6 +78,8 @@ class Run:
         """
         if frames < 1:
             raise ParameterError(f"auto({frames}): ask for one frame at least")
+        if self.finished_before and not self._closed:
+            self._close()
         if self._closed:
             return EOS
         scan = self._scan
@@ -267,11 +292,8 @@ class Run:
     # --- ending -----------------------------------------------------------------------------------
 
     def _finish(self, frames):
-        self._closed, scan = True, self._scan
-        with self._comm.together("close"):
-            scan.close()
-            if scan.source is not None:
-                scan.source.close()
+        scan = self._scan
+        self._close()
         if self.kept == 0:
             why = f"; the first: {scan.bad[0][1]}" if scan.bad else ""
             raise SourceError(f"{scan.where}not one frame could be prepared{why}")
@@ -283,10 +305,18 @@ class Run:
         if scan.sink is not None:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
-            scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+            scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info,
+                            provenance.in_the_end(scan, self._taken))
         buffers.forget()
         # nobody goes on from here, and the scan is to be gone with its last name
         self._scan = self._ask = self._info = self._raw = None
+
+    def _close(self):
+        self._closed = True
+        with self._comm.together("close"):
+            self._scan.close()
+            if self._scan.source is not None:
+                self._scan.source.close()
 
     def _notes_of_counts(self):
         """What was done with counts below 0, and with those next to the detector's mark."""
