@@ -256,8 +256,9 @@ def test_a_finished_output_is_kept_unless_overwrite(tmp_path, save):
     before, there = out.read_bytes(), names(tmp_path)
     with pytest.raises(OutputError, match="s.ptyd exists; choose another name, or set overwrite"):
         prepare(out, save)
-    with pytest.raises(OutputError, match="finished; there is nothing to resume"):
-        prepare(out, save, resume=True)
+    assert prepare(out, save, resume=True).was_finished
+    with pytest.raises(OutputError, match="is finished, and of another scan: .*parameter rebin: was 1, is 2"):
+        prepare(out, save, resume=True, rebin=2)
     assert out.read_bytes() == before and names(tmp_path) == there
     for again in SINKS:                         # each way replaces each other, and leaves nothing of the old
         prepare(out, again, Even, overwrite=True)
