@@ -112,8 +112,9 @@ def in_the_end(scan, points):
 
 
 def points_of(before):
-    """How many scan points a finished run has taken that did not know when it began; None for others."""
-    return _first_number(before[LIVE]) if LIVE in before else None
+    """How many scan points a finished run has taken that did not know when it began; None for others, and for those of
+    older versions."""
+    return _first_number(before.get(LIVE)) or None
 
 
 def _field(part):

@@ -61,13 +61,9 @@ class Run:
     def _refuse_more(self, before):
         """Raise OutputError where frames have come since a run has finished that could not know how many there are."""
         taken, selection = provenance.points_of(before), self._scan.selection
-        if taken is None:
+        if taken is None or selection.points is not None or selection.count is not None and taken >= selection.count:
             return
-        more = selection.count - taken if selection.count is not None else 0
-        if selection.count is None:
-            raw = selection.extent(range(taken, taken + 1))
-            more = self._ask(1, raw.start)[0]
-        if more > 0:
+        if self._ask(1, selection.extent(range(taken, taken + 1)).start)[0] > 0:
             raise OutputError(f"{self._scan.p.dfile} is finished with {taken} scan points, and now there are more. Set "
                               f"overwrite to make it again, or name another output")
 

@@ -58,7 +58,7 @@ class Link:
         size : how many frames are asked for in each chunk
         """
         folder = self.comm.from_root(self._prepare, size)
-        stored = self._store(batch, folder, meta["shape"])
+        stored = self._store(batch, folder, meta)
         columns = batch.chunk_index, batch.chunk_frame, batch.chunk_position
         self.comm.from_root(self._hand_over, wait, batch, stored, columns, meta, info, size)
 
@@ -110,7 +110,7 @@ class Link:
         self.parts.begin(size)
         return self.parts.folder
 
-    def _store(self, batch, folder, shape):
+    def _store(self, batch, folder, meta):
         """Bring the compressed frames and masks of all ranks to root: what `_fill` puts into a part."""
         return [self.comm.pieces_to_root(pieces) for pieces in batch.packed]
 

@@ -164,10 +164,13 @@ class Parts:
     def finish(self):
         """Mark the run as finished, for those who look for interrupted ones."""
         self._say(finished=True)
-        runs.release(self.folder)
+        self._end(self.folder)
+
+    def _end(self, folder):
+        runs.release(folder)
         for name in (runs.LOG_FILE, runs.LOCK_FILE):        # of use only to a run that goes on
             step(f"remove {name}")
-            (self.folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
 
     def remove(self):
         remove(self.folder)
@@ -206,9 +209,8 @@ class Parts:
         for folder in runs.unfinished(self.output):
             if folder == before.folder and self._has_links():       # it died between naming the output and its end
                 runs.lock(folder)
-                state = runs.read_state(folder)
-                self.folder, self._size, self.replaces = folder, state["size"], state["replaces"]
-                self.finish()
+                runs.write_state(folder, {**runs.read_state(folder), "finished": True})
+                self._end(folder)
             elif not runs.writer(folder):       # it died there, too, or another run was sooner
                 remove(folder)
         return {**FRESH, "finished": True, "frames": self._frames_of_output()}

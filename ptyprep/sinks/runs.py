@@ -46,15 +46,16 @@ def earlier(output):
     """
     maker, told = made_by(output)
     folder = output.with_name(maker) if maker and _names_a_run(maker, output) else None
-    for left in reversed(unfinished(output)):
-        state = read_state(left)
+    left_by_runs = _with_states(output)
+    for left, state in reversed(left_by_runs):
+        if state["finished"]:
+            continue
         if left == folder and told is not None:         # it died after it had named the output
             break
         if left == folder or state["replaces"] or not os.path.lexists(output):
             return Earlier(left, state[FINGERPRINT])
-    state = read_state(folder) if told is None and folder in runs(output) else None
-    if state is not None and state["finished"]:
-        told = state[FINGERPRINT]
+    if told is None:
+        told = next((state[FINGERPRINT] for one, state in left_by_runs if one == folder and state["finished"]), None)
     return Earlier(folder, told, finished=os.path.lexists(output))
 
 
@@ -149,13 +150,22 @@ def differences(before, now):
 
 def runs(output):
     """The run folders of an output, oldest first."""
-    found = [folder for folder in _candidates(output) if (read_state(folder) or {}).get("output") == output.name]
-    return sorted(found, key=lambda folder: max(path.stat().st_mtime for path in (folder / RUN_FILE, folder / LOG_FILE)
-                                                if path.exists()))
+    return [folder for folder, _ in _with_states(output)]
 
 
 def unfinished(output):
-    return [folder for folder in runs(output) if not read_state(folder)["finished"]]
+    return [folder for folder, state in _with_states(output) if not state["finished"]]
+
+
+def _with_states(output):
+    found = [(folder, read_state(folder)) for folder in _candidates(output)]
+    return sorted(((folder, state) for folder, state in found if state and state["output"] == output.name),
+                  key=lambda run: _changed(run[0]))
+
+
+def _changed(folder):
+    """When a run was last heard of."""
+    return max((path.stat().st_mtime for name in (RUN_FILE, LOG_FILE) if (path := folder / name).exists()), default=0)
 
 
 def unknown(output):

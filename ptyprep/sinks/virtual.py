@@ -19,22 +19,24 @@ class Virtual(Link):
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
         self._written = Written(f"files of rank {self.comm.rank}")      # it alone knows them
+        self._announced = None
 
     def _look(self, *, everything):
         with self.comm.together("looking for the files of the ranks"):
             self._written.check(self.output, everything=everything)
 
-    def _store(self, batch, folder, shape):
-        self._look(everything=False)
+    def _store(self, batch, folder, meta):
+        more, self._announced = self._announced not in (None, meta["num_frames"]), meta["num_frames"]
         name = f"{batch.chunk:06d}.rank{self.comm.rank:04d}.h5"
-        sums = [np.array([isal_zlib.crc32(piece) for piece in pieces], np.uint32) for pieces in batch.packed]
         with self.comm.together(f"writing {name}"):
+            self._written.check(self.output, everything=more)       # a main file is to tell of more
+            sums = [np.array([isal_zlib.crc32(piece) for piece in pieces], np.uint32) for pieces in batch.packed]
             if len(batch):
                 path = folder / name
                 fresh = temporary(path)
                 with writing(path), hdf5(fresh) as file:
                     h5rw.stamp(file)
-                    super()._fill(file, batch.packed, shape, batch.dtype)
+                    super()._fill(file, batch.packed, meta["shape"], batch.dtype)
                 publish(fresh, path)
                 self._written.add(path)
         return [of_rank for of_rank in self.comm.each((name, len(batch), *sums)) if of_rank[1]]

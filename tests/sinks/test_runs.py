@@ -207,7 +207,7 @@ def test_resume_looks_at_the_files_of_the_ranks(tmp_path, harm):
 # --- names that nobody foresees, folders that are ours --------------------------------------------------
 
 def test_no_name_that_can_be_foreseen_is_written(tmp_path, monkeypatch):
-    """Every file of the package that is written begins under a random name, exclusively, but for a run's log and lock."""
+    """Every file that is written begins under a random name, exclusively, but for a run's log and lock."""
     made, opened = [], os.open
 
     def watch(path, flags, *rest, **more):
@@ -501,4 +501,4 @@ def test_a_run_is_resumed_in_another_time_zone(tmp_path):
     assert "nothing to do" in command(*words).stdout
     os.utime(tmp_path / "raw.h5", ns=(0, stat.st_mtime_ns + 10**9))
     changed = command(*words)
-    assert changed.returncode == 1 and "source " in changed.stderr and "is finished, and of another scan" in changed.stderr
+    assert changed.returncode == 1 and "is finished, and of another scan: source " in changed.stderr

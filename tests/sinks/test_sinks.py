@@ -728,6 +728,7 @@ def test_two_that_began_in_the_same_instant_do_not_take_from_each_other(tmp_path
     finally:
         other.kill()
     assert other.returncode == 1 and "s.ptyd exists: something else has made it meanwhile" in err, err
+    assert names(tmp_path) == ["s.ptyd"], "the other one leaves nothing"
     assert np.array_equal(joined(read_as_ptypy(tmp_path / "s.ptyd")[1], "data"), FRAMES)
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -115,13 +116,13 @@ class Job:
         """SIGKILL so many seconds after all ranks began; `who` of them, None for all."""
         until = time.monotonic() + HANGS
         while len(found := [p for p in self.folder.glob("began.*") if p.read_text()]) < self.ranks:
-            if self._code() is not None or time.monotonic() > until:
+            if self.poll() is not None or time.monotonic() > until:
                 return
             time.sleep(0.001)
         time.sleep(after)
         pids = [int(path.read_text()) for path in sorted(found)]
         for pid in pids if who is None else pids[who:who + 1]:
-            if self._code() is None:
+            if self.poll() is None:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -130,7 +131,7 @@ class Job:
     def ended(self):
         """How it ended: an exit code, minus a signal, or "hang"."""
         until = time.monotonic() + HANGS
-        while (code := self._code()) is None and time.monotonic() < until:
+        while (code := self.poll()) is None and time.monotonic() < until:
             time.sleep(0.002)
         if code is None:
             code = "hang"
@@ -142,7 +143,7 @@ class Job:
 
     _ended = None
 
-    def _code(self):
+    def poll(self):
         if self._job is not None:
             return self._job.poll()
         if self._ended is None:
@@ -160,10 +161,11 @@ def strays(folder, mode):
     return names
 
 
-def one_kill(rng, number, work, whole, spans, counts):
+def one_kill(rng, number, work, counts):
     """Kill one, resume it, compare; what is wrong, None where nothing is."""
     kind, mode = rng.choice(("file", "live")), rng.choice(list(SINKS))
     ranks = 3 if number % 5 == 4 else 1
+    whole, seconds = undisturbed(kind, mode, ranks, work)
     folder = work / f"{number:04d}-{kind}-{mode}-{ranks}"
     folder.mkdir()
     counts[mode, ranks, "scans"] += 1
@@ -171,7 +173,7 @@ def one_kill(rng, number, work, whole, spans, counts):
     while code != 0:
         job = Job(ranks, rng.choice(ZONES), kind, mode, folder, work, resume)
         if kills == 0 or kills < 4 and rng.random() < 0.4:
-            job.kill(rng.uniform(0, 1.1) * spans[kind, mode, ranks], rng.choice((None, *range(ranks))))
+            job.kill(rng.uniform(0, 1.1) * seconds, rng.choice((None, *range(ranks))))
             kills += 1
         code = job.ended()
         counts[mode, ranks, "killed" if code not in (0, 7) else "ended"] += 1
@@ -186,7 +188,7 @@ def one_kill(rng, number, work, whole, spans, counts):
     if Job(1, "UTC", kind, mode, folder, work, True).ended() != 7:
         return folder, "one more resume had something to do"
     made = read_ptyd(folder / "s.ptyd")
-    for name, values in whole[kind].items():
+    for name, values in whole.items():
         if not np.array_equal(made[name], values):
             return folder, f"{name} differ"
     wrong = [*problems(folder / "s.ptyd"), *strays(folder, mode)]
@@ -196,23 +198,21 @@ def one_kill(rng, number, work, whole, spans, counts):
     return (folder, "; ".join(wrong)) if wrong else None
 
 
-def measured(work, ranks):
-    """(outputs of undisturbed runs by kind; seconds from beginning to end by kind, mode and ranks)."""
-    whole, spans = {}, {}
-    for kind in ("file", "live"):
-        for mode in SINKS:
-            for n in ranks:
-                folder = work / f"undisturbed-{kind}-{mode}-{n}"
-                folder.mkdir()
-                job = Job(n, "UTC", kind, mode, folder, work, False)
-                while len(list(folder.glob("began.*"))) < n and job._code() is None:
-                    time.sleep(0.001)
-                began = time.monotonic()
-                if job.ended() != 0:
-                    sys.exit(f"an undisturbed run failed: {folder.with_suffix('.log').read_text()}")
-                spans[kind, mode, n] = time.monotonic() - began
-            whole[kind] = read_ptyd(folder / "s.ptyd")
-    return whole, spans
+@cache
+def undisturbed(kind, mode, ranks, work):
+    """(the output of a run that nothing happens to, seconds from its beginning to its end)."""
+    folder = work / f"undisturbed-{kind}-{mode}-{ranks}"
+    folder.mkdir()
+    job = Job(ranks, "UTC", kind, mode, folder, work, False)
+    while len(list(folder.glob("began.*"))) < ranks and job.poll() is None:
+        time.sleep(0.001)
+    began = time.monotonic()
+    if job.ended() != 0:
+        sys.exit(f"an undisturbed run failed: {folder.with_suffix('.log').read_text()}")
+    seconds, whole = time.monotonic() - began, read_ptyd(folder / "s.ptyd")
+    if not (np.array_equal(whole["data"], raw()) and np.array_equal(whole["positions"], positions())):
+        sys.exit(f"an undisturbed run is wrong: {folder}")
+    return whole, seconds
 
 
 def main():
@@ -230,9 +230,8 @@ def main():
     work, rng, counts, wrong = given.keep or Path(tempfile.mkdtemp(prefix="kills-")), random.Random(seed), Counter(), []
     print(f"seed {seed}, in {work}", flush=True)
     make_raw(work)
-    whole, spans = measured(work, (1, 3) if given.count > 4 else (1,))
     for number in range(given.count):
-        if found := one_kill(rng, number, work, whole, spans, counts):
+        if found := one_kill(rng, number, work, counts):
             wrong.append(found)
             print(f"{found[0].name}: {found[1]}", flush=True)
     print(f"{'mode':10}{'ranks':>6}{'scans':>8}{'killed':>8}{'ended':>8}")
