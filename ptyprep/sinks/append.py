@@ -126,6 +126,8 @@ class Append(Link):
         except FileNotFoundError:
             same = False
         if not same or mine.st_size < self._end:
+            with writing(self.output):
+                self._path.parent.stat()        # where all of it is gone, that is what is said
             raise OutputError(f"{self.output}: {self._path.name} in {self._path.parent.name}, the file of all frames "
                               f"that grows, is not there any more, or is another. Set resume (--resume) to make them "
                               f"again")

@@ -67,8 +67,10 @@ class Written:
         self._next = (begin + len(chosen)) % n if n else 0
         wrong = [f"{self._files[i][0].name} ({why})" for i in sorted(chosen) if (why := _changed(*self._files[i]))]
         if wrong:
-            folder = self._files[0][0].parent.name
-            raise OutputError(f"{output}: {len(wrong)} of the {n} {self.what} in {folder} are not as they were "
+            folder = self._files[0][0].parent
+            with writing(output):
+                folder.stat()           # where all of it is gone, that is what is said
+            raise OutputError(f"{output}: {len(wrong)} of the {n} {self.what} in {folder.name} are not as they were "
                               f"written: {listed(wrong)}. Set resume (--resume) to make them again; what is whole "
                               f"before the first of them is kept")
 
