@@ -118,8 +118,8 @@ class Append(Link):
             self._one_mask = self._one_mask and (packed is self._mask or packed == self._mask)
 
     def _look_at_growing(self):
-        """Raise OutputError where the growing file is not the one under its name any more, or is cut off; and before
-        hours of work where another has made the output meanwhile."""
+        """Raise OutputError where the growing file is not the one under its name any more, or is cut off; or where
+        another has made the output meanwhile, which is better said before hours of work than after."""
         mine = os.fstat(self._disk.fileno())
         try:
             same = os.path.samestat(os.lstat(self._path), mine)

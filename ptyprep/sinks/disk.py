@@ -14,6 +14,9 @@ from ptyprep import system
 from ptyprep.errors import OutputError
 from ptyprep.threads import in_background
 
+# what reading a damaged HDF5 file raises
+UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError)
+
 
 def step(what):
     """Called before each change to the disk; tests replace it, to pull the plug there."""
@@ -32,11 +35,17 @@ def temporary(path):
 
 def open_ours(path, flags):
     """Descriptor of a file of this program's own, by flags of `os.open`: never of what a link points at, nor of a pipe
-    or device. Raises OSError."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    or device. Raises OSError, an OutputError where it is one of these."""
+    odd = OutputError(f"{path} is a link, a pipe or a device, and no file of ours; remove it")
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.ENXIO):     # a link; a pipe that nobody reads
+            raise odd from err
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise odd
     return descriptor
 
 
@@ -137,10 +146,10 @@ def remove(folder):
     stays, and so does the folder then."""
     if folder.is_dir() and not folder.is_symlink():
         step(f"remove {folder.name}")
-        for path in sorted(filter(is_ours, folder.iterdir()), key=lambda path: path.name == "run.json"):
-            # last what says whose it is
-            step(f"remove {path.name}")
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):       # another process does the same
+            for path in sorted(filter(is_ours, folder.iterdir()), key=lambda path: path.name == "run.json"):
+                step(f"remove {path.name}")     # last what says whose it is
+                path.unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
 

@@ -23,6 +23,7 @@ from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
 from ptyprep.sinks import runs
 from ptyprep.sinks.disk import (
+    UNREADABLE,
     Written,
     discard,
     hdf5,
@@ -42,8 +43,6 @@ GROWING = "growing"                 # how the file of all frames is called in th
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
          "position": None, "lost": [], "near": [], "counted": (0, 0, 0), "finished": False, "notes": []}
-# what reading a damaged file raises
-UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 class Parts:

@@ -15,7 +15,7 @@ import h5py
 from ptyprep import h5rw, system
 from ptyprep.errors import OutputError
 from ptyprep.masks import from_text
-from ptyprep.sinks.disk import open_ours, publish, temporary, writing
+from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, temporary, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 # a part, or the file of a rank that it points at
@@ -72,7 +72,7 @@ def made_by(output):
             told = json.loads(text)
             maker = h5rw.text_of(file.attrs.get(h5rw.RUN))
             return maker, told if isinstance(told, dict) else None
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, RecursionError):
+    except UNREADABLE:
         return None, None
 
 
@@ -94,7 +94,7 @@ def sources_of(part):
         with h5py.File(part, "r", locking=False) as file:
             data = file["data"]
             return [part.with_name(source.file_name) for source in data.virtual_sources()] if data.is_virtual else []
-    except (OSError, RuntimeError, LookupError, ValueError):
+    except UNREADABLE:
         return []
 
 
@@ -189,7 +189,7 @@ def _has_our_part(folder):
         try:
             with h5py.File(path, "r", locking=False) as part:
                 return h5rw.text_of(part.attrs.get(h5rw.RUN)) == folder.name
-        except OSError:
+        except UNREADABLE:
             continue
     return False
 

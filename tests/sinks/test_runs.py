@@ -14,7 +14,7 @@ import pytest
 
 from ptyprep import OutputError, PtyScan
 from ptyprep.sinks import SINKS
-from ptyprep.sinks.disk import open_ours, temporary
+from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 from ptyprep.verify import merge, problems
 
@@ -149,6 +149,22 @@ def test_a_main_file_of_another_is_not_replaced_at_the_end(tmp_path):
     assert out.read_text() == "theirs" and len(list(tmp_path.glob("s.*/000*.h5"))) == 6
 
 
+def test_of_many_files_some_are_looked_at_in_turn(tmp_path):
+    """And all of them at once where that is asked."""
+    written, paths = Written("finished files"), [tmp_path / f"{n:03d}" for n in range(3 * Written.AT_ONCE + 5)]
+    for path in paths:
+        path.write_text("x")
+        written.add(path)
+    written.check("s.ptyd", everything=False)
+    for path in paths[-9:]:
+        path.unlink()
+    with pytest.raises(OutputError, match=r"9 of the \d+ finished files .*188 \(not there\), .* and 4 more"):
+        written.check("s.ptyd", everything=True)
+    with pytest.raises(OutputError, match=r"\(not there\)"):
+        for _ in range(4):
+            written.check("s.ptyd", everything=False)
+
+
 @pytest.mark.mpi
 def test_files_of_ranks_that_are_removed_are_an_error_on_all_ranks(tmp_path):
     assert mpirun(), "make test installs one"
@@ -236,15 +252,15 @@ def test_links_and_pipes_in_the_way_are_not_followed(tmp_path):
         there = folder / name
         there.unlink(missing_ok=True)
         there.symlink_to(target)
-    with pytest.raises(OutputError, match="lock cannot be written"):
+    with pytest.raises(OutputError, match="lock is a link, a pipe or a device"):
         run(tmp_path / "t.ptyd", "link", resume=True)
     (folder / "lock").unlink()
-    with pytest.raises(OutputError, match="log.jsonl cannot be written"):
+    with pytest.raises(OutputError, match="log.jsonl is a link, a pipe or a device"):
         run(tmp_path / "t.ptyd", "link", resume=True)
     assert target.read_text() == "precious"
     (folder / "log.jsonl").unlink()
     os.mkfifo(folder / "log.jsonl")
-    with pytest.raises(OutputError, match="log.jsonl cannot be written"):
+    with pytest.raises(OutputError, match="log.jsonl is a link, a pipe or a device"):
         run(tmp_path / "t.ptyd", "link", resume=True)
     with pytest.raises(OSError):
         open_ours(folder / "log.jsonl", os.O_RDWR)
