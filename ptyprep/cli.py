@@ -168,7 +168,9 @@ def _run(scan):
     with tqdm(total=scan.total, initial=done, unit=" frames", disable=None if root else True, file=sys.stderr,
               desc=printable(scan.recipe_name), leave=False) as bar:
         scan.prepare(progress=bar.update)
-    if root:
+    if root and scan.was_finished:
+        click.echo(f"{scan.p.dfile} is finished already: nothing to do")
+    elif root:
         seconds = time.monotonic() - began
         n = scan.frames_done
         h, w = scan.meta.shape

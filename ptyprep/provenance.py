@@ -93,10 +93,14 @@ def _version():
 def fingerprint(scan, before=None):
     """What must not differ between an interrupted run and the one that resumes it: {name: text}.
 
-    before : that of the interrupted run; where frames were still coming then, what has only grown is told as it was
+    before : that of the interrupted or finished run; where frames were still coming then, what has only grown is told
+        as it was
     """
-    grown = bool(before) and LIVE in before
+    grown, before = bool(before) and LIVE in before, before or {}
     told = {f"parameter {k}": digest(v) for k, v in scan.p.flat().items() if k not in NOT_COMPARED}
+    if before:      # an older version did not know some parameters, which have their defaults now
+        said = {f"parameter {k}" for k in scan.p.origins()}
+        told = {k: v for k, v in told.items() if k in before or k in said}
     told |= {"recipe": scan.recipe_name, "save": scan.save_mode, "mask": digest(scan.good)}
     if getattr(scan.source, "turned", False):       # a run of before took such frames as HDF5 has them
         told["frames"] = "turned as MATLAB shows them"
@@ -119,7 +123,9 @@ def fingerprint(scan, before=None):
         told["positions"] = f"{count}: {digest(scan.positions[:count])}"
     for file in map(Path, getattr(scan.source, "files", ())):
         stat, name = file.stat(), f"source {file}"
-        now = f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}"
+        now = f"{stat.st_size} bytes of {stat.st_mtime_ns} ns"
+        if before.get(name) == f"{stat.st_size} bytes of {time.ctime(stat.st_mtime)}":      # of an older version
+            now = before[name]
         if not grown:
             told[name] = now
         elif name in before:
@@ -127,6 +133,17 @@ def fingerprint(scan, before=None):
     if grown:
         told[LIVE] = before[LIVE]
     return told
+
+
+def in_the_end(scan, points):
+    """What `fingerprint` is to say at the end besides, of a scan whose frames were still coming when it began."""
+    return {LIVE: f"{points} scan points in the end"} if scan.growing else {}
+
+
+def points_of(before):
+    """How many scan points a finished run has taken that did not know when it began; None for others, and for those of
+    older versions."""
+    return _first_number(before.get(LIVE)) or None
 
 
 def _field(part):

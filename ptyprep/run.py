@@ -10,7 +10,7 @@ from ptyprep import buffers, provenance, share
 from ptyprep.batch import EOS, WAIT, Batch, Package, Signal
 from ptyprep.codec import Encoder
 from ptyprep.correct import LOST
-from ptyprep.errors import ParameterError, RecipeError, SourceError
+from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
 from ptyprep.rawfiles import noting
@@ -32,6 +32,7 @@ class Run:
         self._spans_begun = []                          # (range of scan points, their `share.begin`), two at most
         self._goes_ahead = {}                           # whether a second one is begun, where that was asked
         self._ended = self._closed = False
+        self.finished_before = False                    # whether an earlier run has made all of the file
         self._blind, self._unsaved = 0, []      # frames without a good pixel; bad ones that no saved chunk tells of
         self._counted = 0, 0, 0                 # see `Batch.counted`
         self._last = None, None                 # dtype and position of the last frame
@@ -40,11 +41,15 @@ class Run:
     CHANGES = ("kept", "_taken", "_chunk", "_ended", "_closed", "_blind", "_unsaved", "_counted", "_last")
     CHANGES_OF_SCAN = ("selection", "meta", "lost", "blanks")
 
-    def go_on(self):
-        """After what an interrupted run has saved, where that is resumed."""
+    def go_on(self, before):
+        """After what an interrupted run has saved, where that is resumed; nothing is left to do after a finished one.
+
+        before : the fingerprint of that run
+        """
         scan = self._scan
         done = scan.sink.ready(lambda before: provenance.fingerprint(scan, before), self._info,
                                Encoder(scan.p.compression))
+        scan.note(*done["notes"])
         self._chunk, self.kept, self._taken = done["chunk"], done["frames"], done["points"]
         scan.bad, self._blind, scan.blanks = list(done["bad"]), done["blind"], done["blank"]
         self._counted = done["counted"]
@@ -52,6 +57,20 @@ class Run:
         self._last, self._ended = (done["dtype"], done["position"]), scan.blanks > 0
         if done["told"] is not None:
             scan.meta = replace(scan.meta, num_frames=done["told"])
+        if done["finished"]:
+            self._comm.from_root(self._refuse_more, before)
+            scan.meta = replace(scan.meta, num_frames=self.kept)
+            self.finished_before = self._ended = True
+            scan.note(f"{scan.p.dfile} is finished already: nothing to do")
+
+    def _refuse_more(self, before):
+        """Raise OutputError where frames have come since a run has finished that could not know how many there are."""
+        taken, selection = provenance.points_of(before), self._scan.selection
+        if taken is None or selection.points is not None or selection.count is not None and taken >= selection.count:
+            return
+        if self._ask(1, selection.extent(range(taken, taken + 1)).start)[0] > 0:
+            raise OutputError(f"{self._scan.p.dfile} is finished with {taken} scan points, and now there are more. Set "
+                              f"overwrite to make it again, or name another output")
 
     def next(self, frames, *, keep, ahead, pause=None, progress=None):
         """`PtyScan.auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
@@ -61,6 +80,9 @@ class Run:
         pause : seconds between two looks for frames; None to give WAIT where none are there
         progress : called with the number of frames of the batch
         """
+        if self.finished_before and not self._closed:
+            with self._scan.guarded("closing"):
+                self._close()
         if self._closed:
             return EOS
         scan, before = self._scan, self._state()
@@ -309,15 +331,10 @@ class Run:
     # --- ending -----------------------------------------------------------------------------------
 
     def _finish(self, frames):
+        scan = self._scan
         with self._comm.together("holding raw files against what they were"):
             self.raw_files.compare()        # whoever asks again hears it again
-        self._closed, scan = True, self._scan
-        with self._comm.together("close"):
-            with scan.hook_threads.of("close"):
-                scan.close()
-            if scan.source is not None:
-                scan.source.close()
-            scan.refuse_failed_threads()
+        self._close()
         if self.kept == 0:
             why = f"; the first: {scan.bad[0][1]}" if scan.bad else ""
             raise SourceError(f"{scan.where}not one frame could be prepared{why}")
@@ -329,9 +346,19 @@ class Run:
         if scan.sink is not None:
             if scan.p.finish == "blank" and scan.sink.grows:
                 self._fill_up(frames)
-            scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info)
+            scan.sink.close({**scan.meta.asdict(), "num_frames": self.kept}, self._info,
+                            provenance.in_the_end(scan, self._taken))
         scan.hook_threads.leave()
         buffers.forget()
+
+    def _close(self):
+        self._closed, scan = True, self._scan
+        with self._comm.together("close"):
+            with scan.hook_threads.of("close"):
+                scan.close()
+            if scan.source is not None:
+                scan.source.close()
+            scan.refuse_failed_threads()
 
     def _notes_of_counts(self):
         """What was done with counts below 0, and with those next to the detector's mark."""

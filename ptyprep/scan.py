@@ -25,7 +25,7 @@ from ptyprep.printable import printable
 from ptyprep.rawfiles import RawFiles, noting
 from ptyprep.run import Run
 from ptyprep.selection import Selection
-from ptyprep.sinks import SINKS, interrupted, refuse
+from ptyprep.sinks import SINKS, earlier, refuse
 from ptyprep.sources import layout_of
 from ptyprep.sources.formats import limits_of
 from ptyprep.threads import HookThreads, fair_share, processors
@@ -118,7 +118,8 @@ class PtyScan(Tree):
                            doc="Of frames: portable (every HDF5 reader), bslz4 (fast; readers need hdf5plugin) or "
                                "none.")
     overwrite: bool = Par(False, level=0, doc="Replace an existing output.")
-    resume: bool = Par(False, doc="Continue an interrupted preparation.")
+    resume: bool = Par(False, doc="Continue an interrupted preparation; begin where there is none, and do nothing "
+                                  "where it is finished with the same parameters.")
     threads: int | None = Par(None, ge=1, doc="Threads of each rank. None: its part of the node's processors, as "
                                                "far as its affinity and control group allow.")
     load_parallel: str | None = Par("data", choices=("data", "common", "all"), level=2,
@@ -287,7 +288,7 @@ class PtyScan(Tree):
         run = Run(self, self._ask, self._info)
         if self.p.dfile is not None:
             self.sink = SINKS[self.save_mode](self.p.dfile, self.comm, overwrite=self.p.overwrite, resume=self.p.resume)
-            run.go_on()
+            run.go_on(self._before)
         self._under_way = run
         self.p.freeze()
         with self.comm.together("post_initialize"), self.hook_threads.of("post_initialize"):
@@ -414,6 +415,11 @@ class PtyScan(Tree):
         return self._under_way.kept if self._under_way is not None else 0
 
     @property
+    def was_finished(self):
+        """Whether an earlier run has made all of the file, so that `resume` has nothing to do."""
+        return self._under_way is not None and self._under_way.finished_before
+
+    @property
     def chunk_frames(self):
         """Frames in each chunk, or batch, but the last: a matter of their size only, as on any number of ranks."""
         if self.p.frames_per_chunk:
@@ -461,11 +467,12 @@ class PtyScan(Tree):
     # --- looking ----------------------------------------------------------------------------------
 
     def _refuse_output(self):
-        """Say before the work that the output must not be made; the fingerprint of the run that is resumed."""
+        """Say before the work that the output must not be made; the fingerprint of the run that is resumed, or that is
+        finished."""
         p = self.p
         refuse(p.dfile, [path for name, path in p.flat().items() if isinstance(path, Path) and name != "dfile"],
                overwrite=p.overwrite, resume=p.resume)
-        return interrupted(p.dfile) if p.resume else {}
+        return earlier(p.dfile).fingerprint or {} if p.resume else {}
 
     def _note_raw_files(self):
         """Note those that no reader of ours has opened yet. Whether somebody may still write them: a recipe that

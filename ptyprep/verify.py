@@ -14,6 +14,7 @@ from ptyprep.first_look import look_first
 from ptyprep.masks import Masks
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
+from ptyprep.sinks.runs import FINGERPRINT
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
 from ptyprep.sources.ptyd import folders_of, numbers_of, open_chunk, part_of
 
@@ -130,13 +131,12 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False, trusted=Fa
         told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
         joined = _Joined(file, good, parts)
         told["num_frames"] = joined.frames
+        info.pop(FINGERPRINT, None)     # it is not what a run has finished
         mask = joined.one_mask()
     if mask is not None:
         told["weight2d"] = mask
     weights = joined.masked and mask is None
-    temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info,
-                           lambda group: joined.write(group, weights))
-    publish(temporary, target, replace=overwrite)
+    publish(write_main(target, told, info, lambda group: joined.write(group, weights)), target, replace=overwrite)
     return notes
 
 
@@ -160,6 +160,7 @@ def relink(source, target, *, parts, overwrite=False, trusted=False, follow_link
         chunks, notes = list(_examine(file, parts, moved=True)), []
         lost = [f"{one.name}: {one.problems[0]}" for one in chunks if one.problems]
         told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
+        info.pop(FINGERPRINT, None)
         run = h5rw.text_of(file.attrs.get(h5rw.RUN))        # its parts are told from those of other runs by it
     if lost:
         raise SourceError(f"{source}: {'; '.join(lost)}")
@@ -167,8 +168,7 @@ def relink(source, target, *, parts, overwrite=False, trusted=False, follow_link
     def link_all(group):
         for one in chunks:
             group[str(one.number)] = h5py.ExternalLink(one.path.resolve().relative_to(beside).as_posix(), "/")
-    temporary = write_main(target.with_name(f".{target.name}.tmp"), told, info, link_all, run=run)
-    publish(temporary, target, replace=overwrite)
+    publish(write_main(target, told, info, link_all, run=run), target, replace=overwrite)
     return notes
 
 

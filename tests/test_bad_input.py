@@ -153,7 +153,7 @@ CASES = {
                          ".*energy='7.2 keV'.*auto_center.*positions.file"),
     "output exists": (write("s.ptyd"), EIGER, "s.ptyd exists; choose another name, or set overwrite"),
     "output in no folder": (None, (*EIGER, "-o", "none/s.ptyd"), "none does not exist; make it first"),
-    "nothing to resume but finished": (write("s.ptyd"), (*EIGER, "--resume"), "finished; there is nothing to resume"),
+    "nothing to resume but finished": (write("s.ptyd"), (*EIGER, "--resume"), "is no prepared file, and resume"),
     "overwrite and resume": (None, (*EIGER, "--resume", "--overwrite"), "set one of them"),
     "two centres": (None, (*EIGER, "--auto_center", "--center", "3,3"), "auto_center were both given"),
     "missing filter": (unknown_filter, ("hdf5", "x.h5", *ALL),

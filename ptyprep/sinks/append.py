@@ -1,4 +1,5 @@
 """`append`: one file that keeps its chunks; it grows under another name and is renamed into place."""
+import os
 import secrets
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -6,8 +7,9 @@ import h5py
 import numpy as np
 
 from ptyprep import h5rw
+from ptyprep.errors import OutputError
 from ptyprep.sinks import parts as of_parts
-from ptyprep.sinks.disk import Disk, publish, step, writing
+from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import COLUMNS, GROWING, WEIGHTS, write_columns, write_stack
 
@@ -30,12 +32,13 @@ class Append(Link):
         self._disk, self._open = None, ExitStack()
         self._mask, self._one_mask = None, True     # the first mask, compressed; whether all are equal to it
         self._copied = 0                            # parts of an earlier run
+        self._end = 0                               # of the last frame in the growing file
 
     def abandon(self):
         self._settle()
         with suppress(OSError):
             self._open.close()
-        if self._path is not None and len(self.parts.finished()) == self._copied:
+        if self._path is not None and self.parts.count == self._copied:
             self._path.unlink(missing_ok=True)      # no part points there
         super().abandon()
         self._forget()
@@ -43,11 +46,13 @@ class Append(Link):
     def _write(self, batch, stored, columns, meta, info, size):
         self._begin()
         data, weights = stored
+        self._look_at_growing()
         with self._writing():
             places = self._add(batch.chunk, data, weights, tuple(meta["shape"]), batch.dtype,
                                dict(zip(COLUMNS, columns)))
             step(f"flush chunk {batch.chunk}")
             self._disk.flush_to_disk()
+        self._end = max((at + size for at, size, _ in places), default=self._end)
         super()._write(batch, (places, weights), columns, meta, info, size)
 
     def _fill(self, part, stored, shape, dtype):
@@ -62,17 +67,18 @@ class Append(Link):
         """Begin the growing file, with what an earlier run has finished; its own stays, for its parts point there."""
         if self._main is not None:
             return
+        self.parts.check(everything=True)
         folder, finished, needed = self.parts.folder, self.parts.finished(), set()
         for path in finished:
             with h5py.File(path, "r") as part:
                 needed.add(part.attrs.get(GROWING))
         for path in folder.glob(f"{GROWING}.*"):
-            if path.name not in needed:     # of a run that ended before its first part
+            if path.name not in needed and is_ours(path):       # of a run that ended before its first part
                 path.unlink()
         self._copied = len(finished)
         self._path = folder / f"{GROWING}.{secrets.token_hex(4)}"
         with self._writing():
-            self._disk = self._open.enter_context(Disk(self._path, "w+"))
+            self._disk = self._open.enter_context(Disk(self._path, "x+"))
             self._main = self._open.enter_context(h5py.File(self._disk, "w"))
             self._chunks = of_parts.begin_main(self._main, folder.name)
             for number, path in enumerate(finished):
@@ -111,8 +117,26 @@ class Append(Link):
             self._mask = packed if self._mask is None else self._mask
             self._one_mask = self._one_mask and (packed is self._mask or packed == self._mask)
 
+    def _look_at_growing(self):
+        """Raise OutputError where the growing file is not the one under its name any more, or is cut off; or where
+        another has made the output meanwhile, which is better said before hours of work than after."""
+        mine = os.fstat(self._disk.fileno())
+        try:
+            same = os.path.samestat(os.lstat(self._path), mine)
+        except FileNotFoundError:
+            same = False
+        if not same or mine.st_size < self._end:
+            with writing(self.output):
+                self._path.parent.stat()        # where all of it is gone, that is what is said
+            raise OutputError(f"{self.output}: {self._path.name} in {self._path.parent.name}, the file of all frames "
+                              f"that grows, is not there any more, or is another. Set resume (--resume) to make them "
+                              f"again")
+        if os.path.lexists(self.output) and not self.parts.may_replace():
+            raise OutputError(f"{self.output} exists: something else has made it meanwhile")
+
     def _close(self, meta, info):
         self._begin()
+        self._look_at_growing()
         finished = self.parts.finished()
         with self._writing():
             if self._one_mask:
@@ -122,7 +146,7 @@ class Append(Link):
             of_parts.end_main(self._main, meta, info)
             self._open.close()
         # a run that died after this line finds its own file when it is resumed
-        publish(self._path, self.output, replace=self.parts.replaces or self.parts.made_output(), keep=True)
+        publish(self._path, self.output, replace=self.parts.may_replace(), keep=True)
         self.parts.remove()
         self.parts.remove_others()
 

@@ -2,8 +2,10 @@
 import errno
 import io
 import os
-import shutil
-from contextlib import contextmanager
+import re
+import secrets
+import stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -12,9 +14,94 @@ from ptyprep import system
 from ptyprep.errors import OutputError
 from ptyprep.threads import in_background
 
+# what reading a damaged HDF5 file raises
+UNREADABLE = (OSError, RuntimeError, SystemError, LookupError, ValueError, TypeError, OverflowError, MemoryError)
+
 
 def step(what):
     """Called before each change to the disk; tests replace it, to pull the plug there."""
+
+
+# what is in a run's folder; older versions called temporary files as the files that they became
+OURS = re.compile(r"run\.json|log\.jsonl|lock|\d{6,}(\.rank\d{4,})?\.h5|growing\.[0-9a-f]{8}|"
+                  r"\.ptyprep-[0-9a-f]{16}\.tmp|(run|main|\d{6,}(\.rank\d{4,})?)\.tmp")
+
+
+def temporary(path):
+    """A name beside `path` for what is to become it, which nobody can foresee: the file is then made exclusively, so
+    that neither a link that somebody has put there nor another process has it."""
+    return path.with_name(f".ptyprep-{secrets.token_hex(8)}.tmp")
+
+
+def open_ours(path, flags):
+    """Descriptor of a file of this program's own, by flags of `os.open`: never of what a link points at, nor of a pipe
+    or device. Raises OSError, an OutputError where it is one of these."""
+    odd = OutputError(f"{path} is a link, a pipe or a device, and no file of ours; remove it")
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.ENXIO):     # a link; a pipe that nobody reads
+            raise odd from err
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise odd
+    return descriptor
+
+
+class Written:
+    """Files that a run has named, in order, as they were then: readers are told of them, and a user may remove one.
+
+    what : what they are, for a message
+    """
+    AT_ONCE = 64        # files that are looked at after each chunk, in turn: of 10,000 all would take longer than it
+
+    def __init__(self, what):
+        self.what, self._files, self._next = what, [], 0
+
+    def __len__(self):
+        return len(self._files)
+
+    def __iter__(self):
+        return (path for path, *_ in self._files)
+
+    def add(self, path):
+        found = os.lstat(path)
+        self._files.append((path, found.st_ino, found.st_size))
+
+    def check(self, output, *, everything):
+        """Raise OutputError where one is not there any more, or is another than was written."""
+        n, begin = len(self._files), 0 if everything else self._next
+        chosen = [(begin + i) % n for i in range(n if everything else min(n, self.AT_ONCE))]
+        self._next = (begin + len(chosen)) % n if n else 0
+        wrong = [f"{self._files[i][0].name} ({why})" for i in sorted(chosen) if (why := _changed(*self._files[i]))]
+        if wrong:
+            folder = self._files[0][0].parent
+            with writing(output):
+                folder.stat()           # where all of it is gone, that is what is said
+            raise OutputError(f"{output}: {len(wrong)} of the {n} {self.what} in {folder.name} are not as they were "
+                              f"written: {listed(wrong)}. Set resume (--resume) to make them again; what is whole "
+                              f"before the first of them is kept")
+
+
+def _changed(path, inode, size):
+    try:
+        found = os.lstat(path)
+    except OSError as err:
+        return "not there" if isinstance(err, FileNotFoundError) else os.strerror(err.errno)
+    if found.st_ino != inode:
+        return "another file"
+    return None if found.st_size == size else f"{found.st_size} bytes, were {size}"
+
+
+def listed(names):
+    """Some names in a message, no more than fit there.
+
+    >>> listed(["a", "b"]), listed("abcdefgh")
+    ('a, b', 'a, b, c, d, e and 3 more')
+    """
+    more = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
 
 
 def publish(temporary, path, *, replace=True, flush=True, keep=False):
@@ -55,13 +142,33 @@ def _link(temporary, path):
 
 
 def remove(folder):
-    """Remove a folder of ours with all that is in it, as far as that is possible."""
-    if folder.exists():
+    """Remove a run's folder with all that a run puts there, as far as that is possible; what others have put there
+    stays, and so does the folder then."""
+    if folder.is_dir() and not folder.is_symlink():
         step(f"remove {folder.name}")
-        for name in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):    # last what says whose it is
-            step(f"remove {name.name}")
-            name.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):       # another process does the same
+            for path in sorted(filter(is_ours, folder.iterdir()), key=lambda path: path.name == "run.json"):
+                step(f"remove {path.name}")     # last what says whose it is
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def is_ours(path):
+    """Whether something in a run's folder is what a run puts there."""
+    return OURS.fullmatch(path.name) is not None and not _is_folder(path)
+
+
+def _is_folder(path):
+    return path.is_dir() and not path.is_symlink()
+
+
+def discard(path):
+    """Remove a file of ours that is not whole, or a link in its place. Raises OutputError where it is a folder."""
+    with writing(path):
+        if _is_folder(path):
+            raise OutputError(f"{path} is a folder, and nothing of ours; remove it yourself")
+        path.unlink(missing_ok=True)
 
 
 class writing:
@@ -83,8 +190,9 @@ class writing:
 
 @contextmanager
 def hdf5(path):
-    """A new HDF5 file to write into; raises the OSError of the first write that failed, at the latest at the end."""
-    with Disk(path, "w+") as disk, h5py.File(disk, "w") as file:
+    """A new HDF5 file to write into, made exclusively; raises the OSError of the first write that failed, at the latest
+    at the end."""
+    with Disk(path, "x+") as disk, h5py.File(disk, "w") as file:
         yield file
 
 

@@ -1,4 +1,5 @@
 """`link`: a main file whose chunks are links to part files; it can be read while it grows."""
+import json
 from concurrent import futures
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ptyprep import h5rw
 from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
+from ptyprep.sinks.runs import FINGERPRINT
 from ptyprep.threads import in_background
 
 
@@ -31,7 +33,7 @@ class Link:
         self.told = None                # (frames, links) by the main file that this run has put there
 
     def ready(self, fingerprint, info, encoder):
-        """How far an earlier run came that is continued, as in `parts.FRESH`.
+        """How far an earlier run came that is continued, or that it is finished, as in `parts.FRESH`.
 
         fingerprint, info : functions that root calls: {name: text} that must not differ, given that of the earlier
             run or None; and what /info will hold, which is tried out now rather than after the work
@@ -57,25 +59,36 @@ class Link:
         size : how many frames are asked for in each chunk
         """
         folder = self.comm.from_root(self._prepare, size)
-        stored = self._store(batch, folder, meta["shape"])
+        stored = self._store(batch, folder, meta)
         columns = batch.chunk_index, batch.chunk_frame, batch.chunk_position
         self.comm.from_root(self._hand_over, wait, batch, stored, columns, meta, info, size)
 
-    def close(self, meta, info):
-        """End the scan with the true meta and info."""
+    def close(self, meta, info, more):
+        """End the scan with the true meta and info.
+
+        more : what the run's fingerprint is in the end, besides what it was in the beginning
+
+        Raises OutputError where a file that was written is not there any more.
+        """
         def close():
             self._wait()
-            self._close(meta, info())
+            self.parts.check(everything=True)
+            if self.parts.frames != meta["num_frames"]:
+                raise OutputError(f"{self.output}: {self.parts.frames} frames are in its finished parts, and readers "
+                                  f"would be told of {meta['num_frames']}. Set overwrite (--overwrite) to start again")
+            told = {**self.parts.fingerprint, **more}
+            self._close(meta, {**info(), FINGERPRINT: json.dumps(told)})
+        self._look(everything=True)
         self.comm.from_root(close)
+
+    def _look(self, *, everything):
+        """Raise OutputError where this rank's own files are not as it has written them. All ranks call it."""
 
     def abandon(self):
         """After a failure: finished chunks stay, for resume; a run without one leaves nothing."""
         self._settle()
         if self.comm.is_root and self.parts.folder is not None:
-            if self.parts.finished():
-                self.parts.release()
-            else:
-                self.parts.remove()
+            self.parts.abandon()
 
     def _settle(self):
         """Until nothing is being written any more, whatever came of it."""
@@ -103,7 +116,7 @@ class Link:
         self.parts.begin(size)
         return self.parts.folder
 
-    def _store(self, batch, folder, shape):
+    def _store(self, batch, folder, meta):
         """Bring the compressed frames and masks of all ranks to root: what `_fill` puts into a part."""
         return [self.comm.pieces_to_root(pieces) for pieces in batch.packed]
 
@@ -124,17 +137,19 @@ class Link:
 
     def _show(self, meta, info, tell):
         """A main file with links to so many parts."""
-        replace = self.told is not None or self.parts.replaces or self.parts.made_output()
-        self._publish(meta, info(), tell[1], replace=replace)
+        self._publish(meta, info(), tell[1])
         self.told = tell
         self.parts.remove_others()
 
     def _close(self, meta, info):
-        self._publish(meta, info, len(self.parts.finished()), replace=True)
+        self._publish(meta, info, self.parts.count)
         self.parts.finish()
 
-    def _publish(self, meta, info, count, *, replace):
+    def _publish(self, meta, info, count):
+        self.parts.check(everything=True)
+
         def links(group):
             for n in range(count):
                 group[str(n)] = h5py.ExternalLink(f"{self.parts.folder.name}/{self.parts.path(n).name}", "/")
-        publish(self.parts.write_main(meta, info, links), self.output, replace=replace)
+        publish(self.parts.write_main(meta, info, links), self.output,
+                replace=self.parts.may_replace())

@@ -5,82 +5,107 @@ a reader never meets parts of another run under the same name. A part is written
 to the disk and renamed; part n appears only when 0 … n - 1 are there. Beside them lie
 
     run.json        what is being prepared: `resume` compares it
-    log.jsonl       a line for each part: where in the scan it ends, and the frames that could not be read
+    log.jsonl       a copy of that, and a line for each part: where in the scan it ends, and the frames that could not
+                    be read
     lock            locked while a process writes the run, so that nobody takes a running one for an interrupted one
 """
-import json
 import os
-import platform
-import secrets
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep import h5rw, system
+from ptyprep import h5rw
 from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
 from ptyprep.first_look import damaged
-from ptyprep.sinks.disk import hdf5, publish, remove, step, writing
+from ptyprep.sinks import runs
+from ptyprep.sinks.disk import (
+    UNREADABLE,
+    Written,
+    discard,
+    hdf5,
+    is_ours,
+    listed,
+    open_ours,
+    publish,
+    remove,
+    step,
+    temporary,
+    writing,
+)
 
-RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 WEIGHTS = MaskEncoder()             # every reader must be able to open masks
 COLUMNS = ("indices", "frame_ids", "positions")
 GROWING = "growing"                 # how the file of all frames is called in the run's folder, and a part's attribute
 CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
-_held = {}                          # {folder: file descriptor of its lock} of this process
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
-         "position": None, "lost": [], "near": [], "counted": (0, 0, 0)}
+         "position": None, "lost": [], "near": [], "counted": (0, 0, 0), "finished": False, "notes": []}
 
 
 class Parts:
     """The folder of one run; only root uses it.
 
     output : path of the .ptyd
+    written : the files that this run, and the one that it continues, have named; `count` of them are parts, with so
+        many `frames`
     """
 
     def __init__(self, output):
         self.output = output
         self.folder = self.encoder = self.fingerprint = self._dtype = self._size = None
         self.replaces = False           # whether the output may replace another
+        self.written, self.count, self.frames = Written("finished files"), 0, 0
+        self._continues, self._replaced, self._damaged = False, None, {}
 
     def ready(self, fingerprint, encoder, *, overwrite, resume):
-        """Find the run to continue, or none: how far it came, as in `FRESH`. Nothing is written yet.
+        """Find the run to continue, or none: how far it came, as in `FRESH`. Nothing is written yet, but what a dead
+        run has left is cleaned up.
 
         Raises OutputError for what `refuse` says, when the output is one of the files that are read, and when what
-        would be resumed differs, with the differences.
+        would be resumed, or is finished, differs, with the differences.
         """
         self.fingerprint, self.encoder, self.replaces = fingerprint(None), encoder, overwrite
         read = [Path(told[len("source "):]) for told in self.fingerprint if told.startswith("source ")]
-        refuse(self.output, read, overwrite=overwrite, resume=resume)
-        left = unfinished(self.output)
-        return self._continue(left[-1], fingerprint) if resume and left else FRESH
+        runs.refuse(self.output, read, overwrite=overwrite, resume=resume)
+        self._replaced = runs.made_by(self.output)[0]
+        before = runs.earlier(self.output) if resume else runs.Earlier()
+        if before.finished:
+            return self._finished(before, fingerprint)
+        notes = [f"{folder.name} is left alone: neither run.json nor log.jsonl in it says what its parts were made "
+                 f"with. Remove it, if nobody needs it" for folder in runs.unknown(self.output)] if resume else []
+        done = self._continue(before.folder, fingerprint) if before.folder is not None else FRESH
+        return {**done, "notes": [*notes, *done["notes"]]}
 
     def begin(self, size):
         """Make the folder of a new run with `size` frames in a chunk, if there is none; hold its lock from now on."""
         if self.folder is None:
-            folder = self.output.with_name(f"{self.output.stem}.{secrets.token_hex(4)}")
+            folder = self.output.with_name(f"{self.output.stem}.{token_hex(4)}")
             with writing(self.output):
                 folder.mkdir()
                 self.folder = folder
-                _lock(folder)
-            self._say(size=size, finished=False)
+                runs.lock(folder)
             self._size = size
+            self._say(finished=False)
+        elif not runs.is_held(self.folder):     # after `abandon`
+            runs.lock(self.folder)
         if size != self._size:
             raise OutputError(f"{self.output}: chunks of one file have one size: it began with {self._size} frames in "
                               f"each, now {size} are asked for")
 
     def finished(self):
-        """The part files that are complete, in order."""
-        found = []
-        while (path := self.path(len(found))).is_file():
-            found.append(path)
-        return found
+        """The part files that were written, in order."""
+        return [self.path(number) for number in range(self.count)]
 
     def path(self, number):
         return self.folder / f"{number:06d}.h5"
+
+    def check(self, *, everything):
+        """Raise OutputError where a part is not there any more, or is another, before readers are told of it."""
+        self.written.check(self.output, everything=everything)
 
     def write(self, batch, fill, columns, told, *, flush):
         """Write one part, whole: `fill(part)` puts data and weights into it.
@@ -94,90 +119,188 @@ class Parts:
             raise OutputError(f"{self.output}: chunk {batch.chunk} has frames of {dtype}, those before {self._dtype}: "
                               f"a .ptyd holds one kind of number; make correct() return always the same")
         self._dtype, path = dtype, self.path(batch.chunk)
-        temporary = path.with_suffix(".tmp")
-        with writing(path), hdf5(temporary) as part:
+        self.check(everything=False)
+        fresh = temporary(path)
+        with writing(path), hdf5(fresh) as part:
             h5rw.stamp(part)
             h5rw.label(part.id, h5rw.RUN, self.folder.name)
             fill(part)
             write_columns(part, dict(zip(COLUMNS, columns)))
         n = len(columns[0])
-        self._log({"chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
-                   "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told,
-                   "lost": batch.lost, "near": batch.near, "counted": batch.counted}, flush=flush)
-        publish(temporary, path, flush=flush)
+        runs.write_log(self.folder, {
+            "chunk": batch.chunk, "frames": n, "points": batch.points.stop, "bad": batch.bad,
+            "blind": batch.blind, "blank": 0 if len(batch.points) else n, "told": told,
+            "lost": batch.lost, "near": batch.near, "counted": batch.counted}, flush=flush)   # there before its part is
+        publish(fresh, path, flush=flush)
+        self._add(path, n)
+
+    def _add(self, path, frames):
+        self.written.add(path)
+        self.count, self.frames = self.count + 1, self.frames + frames
 
     def write_main(self, meta, info, chunks):
         """The main file under a temporary name, which is returned; it tells which run made it."""
-        return write_main(self.folder / "main.tmp", meta, info, chunks, run=self.folder.name)
+        return write_main(self.output, meta, info, chunks, run=self.folder.name, folder=self.folder)
+
+    def may_replace(self):
+        """Whether the file under the output's name may be replaced: it is of this run, or the user wants it so."""
+        return self.replaces or self.made_output()
 
     def made_output(self):
         """Whether the file under the output's name is of this run."""
-        if not self.output.is_file() or damaged([self.output]):
-            return False
-        try:
-            with h5py.File(self.output, "r", locking=False) as main:
-                return main.attrs.get(h5rw.RUN) == self.folder.name
-        except OSError:
-            return False
+        return runs.made_by(self.output)[0] == self.folder.name
+
+    def abandon(self):
+        """After a failure: finished parts stay, for resume. A run without one leaves nothing, nor does one whose
+        output another run has made meanwhile: nobody could go on with it."""
+        maker = runs.made_by(self.output)[0]
+        beaten = not self.replaces and bool(maker) and maker != self.folder.name
+        if beaten or not (self.count or self._continues):
+            self.remove()
+            self.folder = None
+        else:
+            runs.release(self.folder)
 
     def finish(self):
         """Mark the run as finished, for those who look for interrupted ones."""
-        self._say(size=self._size, finished=True)
-        self.release()
-        for name in (LOG_FILE, LOCK_FILE):      # of use only to a run that goes on
+        self._say(finished=True)
+        self._end(self.folder)
+
+    def _end(self, folder):
+        runs.release(folder)
+        for name in (runs.LOG_FILE, runs.LOCK_FILE):        # of use only to a run that goes on
             step(f"remove {name}")
-            (self.folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
 
     def remove(self):
         remove(self.folder)
-        self.release()
+        runs.release(self.folder)
 
     def remove_others(self):
         """Remove the folders of other runs towards this output, which it replaces."""
-        for folder in runs(self.output):
-            if folder != self.folder and not _writer(folder):
+        replaced = [folder for folder in runs.unknown(self.output) if folder.name == self._replaced]
+        for folder in [*runs.runs(self.output), *replaced]:
+            if folder != self.folder and not runs.writer(folder):
                 remove(folder)
 
-    def release(self):
-        """Let go of the run, so that another process may continue it."""
-        if self.folder in _held:
-            os.close(_held.pop(self.folder))
+    def _say(self, *, finished):
+        """Write what the run is, and, while it is not finished, a copy of that in the log."""
+        state = {"run": self.folder.name, "output": self.output.name, "replaces": self.replaces, "size": self._size,
+                 "finished": finished, runs.FINGERPRINT: self.fingerprint}
+        runs.write_state(self.folder, state)
+        if not finished:
+            runs.write_log(self.folder, {"state": state}, flush=True)
+
+    # --- an earlier run -----------------------------------------------------------------------------------
+
+    def _finished(self, before, fingerprint):
+        """What `ready` says of a run that has ended; what it left when it died right after is removed."""
+        if before.fingerprint is None:
+            raise OutputError(f"{self.output} is there and does not say what it was prepared with: an older ptyprep, "
+                              f"merge or repair made it, or its run was interrupted and lost its run.json. Whether "
+                              f"there is anything to resume cannot be told; set overwrite (--overwrite) to make it "
+                              f"again, or name another output")
+        self._compare(before.fingerprint, fingerprint(before.fingerprint), "is finished, and of another scan")
+        if lost := runs.lost_parts(self.output):
+            if before.folder in runs.unfinished(self.output):
+                return self._continue(before.folder, fingerprint)
+            raise OutputError(f"{self.output} is finished, but files of it are lost or cut off: {listed(lost)}. Set "
+                              f"overwrite (--overwrite) to make it again, or save the rest with ptyprep repair --drop")
+        for folder in runs.unfinished(self.output):
+            if folder == before.folder and self._has_links():       # it died between naming the output and its end
+                runs.lock(folder)
+                runs.write_state(folder, {**runs.read_state(folder), "finished": True})
+                self._end(folder)
+            elif not runs.writer(folder):       # it died there, too, or another run was sooner
+                remove(folder)
+        return {**FRESH, "finished": True, "frames": self._frames_of_output()}
+
+    def _compare(self, before, now, what, free=()):
+        """Raise OutputError where fingerprints differ, but for what is `free`."""
+        if differ := runs.differences({k: v for k, v in before.items() if k not in free},
+                                      {k: v for k, v in now.items() if k not in free}):
+            raise OutputError(f"{self.output} {what}: {'; '.join(differ)}. Use the same parameters, or overwrite")
+
+    def _has_links(self):
+        with h5py.File(self.output, "r", locking=False) as main:
+            return any(isinstance(main["chunks"].get(n, getlink=True), h5py.ExternalLink) for n in main["chunks"])
+
+    def _frames_of_output(self):
+        with h5py.File(self.output, "r", locking=False) as main:
+            return int(main["meta/num_frames"][()])
 
     def _continue(self, folder, fingerprint):
-        state = _state(folder / RUN_FILE)
-        before = state["fingerprint"]
+        state = runs.read_state(folder)
+        before = state[runs.FINGERPRINT]
+        # a run that stopped at its first bad frame may go on without it
+        free = {"parameter bad_frames"} if before.get("parameter bad_frames") == "raise" else ()
         now = fingerprint(before)
-        differ = [f"{k}: was {before.get(k, 'absent')}, is {now.get(k, 'absent')}"
-                  for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)
-                  # a run that stopped at its first bad frame may go on without it
-                  and (k, before.get(k)) != ("parameter bad_frames", "raise")]
-        if differ:
-            raise OutputError(f"{self.output} cannot be resumed, because it would not be the same scan: "
-                              f"{'; '.join(differ)}. Use the same parameters, or overwrite")
-        self.folder, self._size, self.replaces = folder, state["size"], state["replaces"]
-        _lock(folder)
-        for stray in folder.glob("*.tmp"):
-            stray.unlink()
-        lines = {line["chunk"]: line for line in self._logged()}       # a part that was tried twice: its last line
-        finished, last = self.finished(), None
-        lost = damaged(finished)            # what HDF5 must not open in this process
-        whole = next((n for n, path in enumerate(finished)
-                      if n not in lines or path in lost or not self._whole(path)), len(finished))
-        for path in finished[whole:]:       # named and not flushed when the machine stopped; they are made again
-            path.unlink()
-        if finished := finished[:whole]:
-            with h5py.File(finished[-1], "r") as part:
+        self._compare(before, now, "cannot be resumed, because it would not be the same scan", free)
+        runs.lock(folder)
+        if runs.read_state(folder) != state:
+            runs.release(folder)
+            raise OutputError(f"{self.output}: another process has just gone on with {folder.name}; try again")
+        self.folder, self._size, self.replaces, self._continues = folder, state["size"], state["replaces"], True
+        self.fingerprint, log = now, runs.read_log(folder)
+        if now != before or not runs.is_said_twice(folder):     # older runs have one of the two
+            self._say(finished=False)
+        lines, notes = self._keep_whole(log.lines)
+        if log.odd:
+            notes.insert(0, f"{folder.name}: lines of log.jsonl that are not what they should be, and are left out: "
+                            f"{log.odd}")
+        last = None
+        if lines:
+            with h5py.File(self.finished()[-1], "r") as part:
                 self._dtype, last = part["data"].dtype, part["positions"][-1]
-        lines = [lines[n] for n in range(len(finished))]
-        return {"chunk": len(finished), "frames": sum(line["frames"] for line in lines),
-                "points": lines[-1]["points"] if lines else 0, "blind": sum(line["blind"] for line in lines),
-                "blank": sum(line["blank"] for line in lines),
+        return {"chunk": len(lines), "frames": self.frames, "points": lines[-1]["points"] if lines else 0,
+                "blind": sum(line["blind"] for line in lines), "blank": sum(line["blank"] for line in lines),
                 "told": lines[-1]["told"] if lines else None, "dtype": self._dtype, "position": last,
                 "bad": [tuple(b) for line in lines for b in line["bad"]],
                 "lost": [line["lost"] for line in lines],
                 # which older runs have not
                 "near": [line.get("near", "") for line in lines],
-                "counted": tuple(sum(line.get("counted", (0, 0, 0))[i] for line in lines) for i in (0, 1, 2))}
+                "counted": tuple(sum(line.get("counted", (0, 0, 0))[i] for line in lines) for i in (0, 1, 2)),
+                "finished": False, "notes": notes}
+
+    def _keep_whole(self, lines):
+        """The log's lines of the parts that are whole, up to the first that is not; that one and all that come after it
+        are removed, to be made again. Returns those lines, and notes for the user."""
+        kept, points = [], 0
+        parts = [self.folder / name for name in sorted(os.listdir(self.folder)) if runs.PART.fullmatch(name)]
+        self._damaged = damaged([path for path in parts if path.is_file() and not path.is_symlink()])
+        while not (why := self._problem(len(kept), lines.get(len(kept)), points)):
+            line, path = lines[len(kept)], self.path(len(kept))
+            for source in runs.sources_of(path):
+                self.written.add(source)
+            self._add(path, line["frames"])
+            kept, points = [*kept, line], line["points"]
+        needed = set(self.written)
+        thrown = [path for path in sorted(self.folder.iterdir())
+                  if runs.PART.fullmatch(path.name) and path not in needed]
+        for path in thrown:
+            discard(path)
+        for path in self.folder.glob("*.tmp"):
+            if is_ours(path):
+                path.unlink()
+        parts = [path.name for path in thrown if "rank" not in path.name]
+        return kept, [f"{self.folder.name}: {self.path(len(kept)).name} {why}; thrown away and made again: "
+                      f"{listed(parts)}"] if parts else []
+
+    def _problem(self, number, line, points):
+        """What is wrong with a part, None where it is whole as far as its checksums and its line in the log tell.
+
+        points : where in the scan the part before ends
+        """
+        path = self.path(number)
+        if not os.path.lexists(path):
+            return "is not there"
+        if path.is_symlink() or not path.is_file():
+            return "is no file"
+        if path in self._damaged:           # HDF5 must not open it in this process
+            return "is damaged"
+        if line is None or line["points"] < points:
+            return "has no line in log.jsonl"
+        return None if self._whole(path, range(self.frames, self.frames + line["frames"])) else "is not whole"
 
     def stored(self, path, name):
         """The compressed frames of a part, one after the other, wherever they lie.
@@ -186,64 +309,49 @@ class Parts:
         """
         with h5py.File(path, "r") as part:
             if name == "data" and "places" in part:
-                growing = self.folder / Path(part.attrs[GROWING]).name      # and nowhere else
+                growing = self.folder / Path(part.attrs[GROWING]).name
                 if not growing.exists() and self.made_output():
                     growing = self.output       # it has its name already
                 yield from _at(growing, part["places"][()])
                 return
-            chunks = _chunks_of(part[name])
+            chunks = self._of_ranks(part[name]) if part[name].is_virtual else _chunks_of(part[name])
             if name == "weights" and "which" in part:
                 masks = list(chunks)
                 chunks = (masks[number] for number in part["which"][()].tolist())
             yield from chunks
 
-    def _whole(self, path):
-        """Whether all of a part is there, as far as its checksums tell."""
+    def _of_ranks(self, dataset):
+        """The compressed frames that the files of the ranks hold. Raises OSError or ValueError where they are others
+        than were written; parts of older versions tell of each file by itself only."""
+        sums = []
+        for source in dataset.virtual_sources():
+            path = self.folder / Path(source.file_name).name
+            if path.is_symlink() or not path.is_file():
+                raise ValueError(f"{path} is no file")
+            with h5py.File(path, "r") as file:
+                for chunk in _chunks_of(file[source.dset_name]):
+                    sums.append(isal_zlib.crc32(chunk))
+                    yield chunk
+        if len(sums) != len(dataset) or not np.array_equal(dataset.attrs.get(CHECKSUM, checksum_of_frames(sums)),
+                                                           checksum_of_frames(sums)):
+            raise ValueError(f"{dataset.file.filename}: the files of the ranks hold other frames than were written")
+
+    def _whole(self, path, indices):
+        """Whether all of a part is there, as far as its checksums tell, with these places of its frames in the scan."""
         try:
             with h5py.File(path, "r") as part:
-                virtual = part["data"].is_virtual       # it points at the files of the ranks
                 sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM])
                         for name in (*COLUMNS, "places", "which") if name in COLUMNS or name in part]
                 frames = {len(part[name]) for name in COLUMNS} | {len(part.get("places", part["data"])),
                                                                   len(part.get("which", part["weights"]))}
-                if len(frames) > 1:
+                if len(frames) > 1 or part["indices"][()].tolist() != list(indices):
                     return False
-            for name in () if virtual else ("data", "weights"):
+            for name in ("data", "weights"):
                 for _ in self.stored(path, name):
                     pass
-        except (OSError, RuntimeError, SystemError, LookupError, ValueError, TypeError, OverflowError, MemoryError):
+        except UNREADABLE:
             return False
         return all(found == told for found, told in sums)
-
-    def _say(self, **state):
-        """Write what the run is, whole."""
-        path = self.folder / RUN_FILE
-        temporary = path.with_suffix(".tmp")
-        with writing(path):
-            temporary.write_text(json.dumps({"output": self.output.name, "replaces": self.replaces, **state,
-                                             "fingerprint": self.fingerprint}, indent=1))
-        publish(temporary, path)
-
-    def _log(self, line, *, flush):
-        """Append a line: it is there before its part is."""
-        with writing(self.folder / LOG_FILE), open(self.folder / LOG_FILE, "a") as log:
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            if flush:
-                system.flush(log.fileno())
-
-    def _logged(self):
-        """The lines of the log. One that was cut off when the process died is cut out: its part is not there."""
-        path = self.folder / LOG_FILE
-        text = path.read_bytes() if path.exists() else b""
-        whole = text[:text.rfind(b"\n") + 1]
-        if whole != text:
-            os.truncate(path, len(whole))
-        for line in whole.splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:      # never flushed when the machine stopped
-                continue
 
 
 def write_places(part, growing, places, shape, dtype):
@@ -278,7 +386,7 @@ def _chunks_of(dataset):
 
 def _at(path, places):
     """The bytes of a file at these places. Raises ValueError where they are others."""
-    with open(path, "rb", buffering=0) as file:
+    with open(open_ours(path, os.O_RDONLY), "rb", buffering=0) as file:
         for start, size, told in places.tolist():
             chunk = os.pread(file.fileno(), size, start)
             if len(chunk) != size or not size or isal_zlib.crc32(chunk) != told:
@@ -346,115 +454,20 @@ def write_columns(group, columns):
         h5rw.label(dataset, CHECKSUM, np.uint32(isal_zlib.crc32(np.ascontiguousarray(values))))
 
 
-def refuse(output, inputs, *, overwrite, resume):
-    """Raise OutputError where such an output must not be made: nothing is overwritten unasked, nothing but
-    prepared files at all, nothing that is read (`inputs`), and nothing that another process is writing."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise OutputError(f"{output}: the folder {folder} does not exist; make it first")
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder; name a .ptyd file")
-    if output.exists():
-        for path in inputs:
-            if path.exists() and output.samefile(path):
-                raise OutputError(f"{output} is the file that is read; name another output")
-        if overwrite and not _is_prepared(output):
-            raise OutputError(f"{output} is no prepared file, and overwrite replaces nothing else; remove it yourself, "
-                              f"or name another output")
-    if output.is_symlink() and not output.exists():
-        raise OutputError(f"{output} is a link to {os.readlink(output)}, which is not there; remove it, or name "
-                          f"another output")
-    left = unfinished(output)
-    for run in left:
-        if who := _writer(run):
-            raise OutputError(f"{output} is being prepared right now by {who}, in {run.name}; wait for it, or name "
-                              f"another output")
-    if overwrite or resume and left:
-        return
-    if resume and output.exists():
-        raise OutputError(f"{output} is finished; there is nothing to resume. Set overwrite to make it again")
-    if output.exists() and not left:
-        raise OutputError(f"{output} exists; choose another name, or set overwrite (--overwrite) to replace it")
-    if left:
-        done = len(list(left[-1].glob("*.h5")))
-        raise OutputError(f"{output}: an interrupted preparation of it is in {left[-1].name} ({done} finished chunks); "
-                          f"set resume (--resume) to continue it, or overwrite (--overwrite) to start again")
+def write_main(output, meta, info, chunks, *, run="", folder=None):
+    """A main `.ptyd` file under a temporary name, which is returned: meta, info, and its chunks by `chunks(group)`.
 
-
-def interrupted(output):
-    """The fingerprint of the run that `resume` would continue; empty where there is none."""
-    left = unfinished(output)
-    return _state(left[-1] / RUN_FILE)["fingerprint"] if left else {}
-
-
-def runs(output):
-    """The run folders of an output, oldest first."""
-    ours = f"{output.stem}."
-    beside = [Path(entry.path) / RUN_FILE for entry in os.scandir(output.parent) if entry.name.startswith(ours)]
-    found = [path for path in beside if _state(path)["output"] == output.name]
-    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
-
-
-def unfinished(output):
-    return [folder for folder in runs(output) if not _state(folder / RUN_FILE)["finished"]]
-
-
-def _state(path):
+    folder : where it is written, that of `output` if None
+    """
+    fresh = temporary(output if folder is None else folder / output.name)
     try:
-        state = json.loads(path.read_text())
-    except (OSError, ValueError):
-        state = None
-    ours = isinstance(state, dict) and {"output", "finished", "fingerprint", "size", "replaces"} <= state.keys()
-    return state if ours else {"output": None, "finished": True}
-
-
-def _lock(folder):
-    """Lock a run folder for this process until `release`, or until it ends, however that happens."""
-    lock = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR)
-    if folder in _held:         # an earlier scan in this process has let the run lie
-        os.close(_held.pop(folder))
-    if not system.lock(lock):
-        os.close(lock)
-        raise OutputError(f"{folder}: another process has just begun to write there")
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
-    _held[folder] = lock
-
-
-def _writer(folder):
-    """Which other process, here or on another node, is writing a run; None when none is."""
-    if folder in _held:
-        return None
-    try:
-        lock = os.open(folder / LOCK_FILE, os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        return None if system.lock(lock) else os.read(lock, 200).decode(errors="replace") or "another process"
-    finally:
-        os.close(lock)
-
-
-def _is_prepared(path):
-    if not path.is_file():
-        return False
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return "chunks" in file and "meta" in file
-    except OSError:
-        return False
-
-
-def write_main(temporary, meta, info, chunks, run=""):
-    """A main `.ptyd` file under a temporary name, which is returned: meta, info, and its chunks by `chunks(group)`."""
-    try:
-        with writing(temporary), hdf5(temporary) as main:
+        with writing(output), hdf5(fresh) as main:
             chunks(begin_main(main, run))
             end_main(main, meta, info)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
-    return temporary
+    return fresh
 
 
 def begin_main(main, run):

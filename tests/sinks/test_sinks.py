@@ -256,8 +256,9 @@ def test_a_finished_output_is_kept_unless_overwrite(tmp_path, save):
     before, there = out.read_bytes(), names(tmp_path)
     with pytest.raises(OutputError, match="s.ptyd exists; choose another name, or set overwrite"):
         prepare(out, save)
-    with pytest.raises(OutputError, match="finished; there is nothing to resume"):
-        prepare(out, save, resume=True)
+    assert prepare(out, save, resume=True).was_finished
+    with pytest.raises(OutputError, match="is finished, and of another scan: .*parameter rebin: was 1, is 2"):
+        prepare(out, save, resume=True, rebin=2)
     assert out.read_bytes() == before and names(tmp_path) == there
     for again in SINKS:                         # each way replaces each other, and leaves nothing of the old
         prepare(out, again, Even, overwrite=True)
@@ -727,6 +728,7 @@ def test_two_that_began_in_the_same_instant_do_not_take_from_each_other(tmp_path
     finally:
         other.kill()
     assert other.returncode == 1 and "s.ptyd exists: something else has made it meanwhile" in err, err
+    assert names(tmp_path) == ["s.ptyd"], "the other one leaves nothing"
     assert np.array_equal(joined(read_as_ptypy(tmp_path / "s.ptyd")[1], "data"), FRAMES)
 
 
