@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptyprep.correct import Limits
 from ptyprep.frame import orientation_flags
 from ptyprep.masks import REASONS, as_text
 from ptyprep.printable import printable
@@ -108,6 +109,8 @@ def fingerprint(scan, before=None):
     if scan.corrections is not None:
         parts = vars(scan.corrections).items()
         told |= {f"correction {name}": _field(part) for name, part in parts if part is not None}
+    if scan.limits != Limits(getattr(scan.source, "saturation", None)) or scan.raw_dtype.kind == "i":
+        told["counts"] = str(scan.limits)       # runs of before had another rule there
     if scan.selection.points is not None and not scan.growing:
         told["scan points"] = digest(scan.selection.points)
     if scan.finds_center:
