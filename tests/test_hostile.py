@@ -19,7 +19,7 @@ from ptyprep import PtyScan, SourceError, recipe
 from ptyprep.first_look import damaged, look_first
 from ptyprep.sources import PtydFile, open_frames
 from ptyprep.sources.guarded import open_hdf5
-from ptyprep.sources.hdf5 import read_dataset, stacks_in
+from ptyprep.sources.hdf5 import dataset_in, read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
 from ptyprep.verify import merge, problems, relink
 
@@ -495,3 +495,12 @@ def test_ten_damaged_files_through_all_commands(tmp_path):
     done = subprocess.run([sys.executable, SOAK / "mutations.py", "--files", "10", "--seed", str(seed)],
                           capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_that_run_in_a_circle_end_in_a_sentence(tmp_path):
+    for name, other in (("a", "b"), ("b", "a"), ("own", "own")):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["data"] = h5py.ExternalLink(f"{other}.h5", "/data")
+    for name in ("a", "own"):
+        with pytest.raises(SourceError, match="data leads from file to file more than 16 times"):
+            dataset_in(open_hdf5(tmp_path / f"{name}.h5"), "data")

@@ -24,7 +24,7 @@ from ptyprep.masks import DETECTOR, GAP
 from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.guarded import is_hdf5, open_hdf5, place_of
+from ptyprep.sources.guarded import LINKS, is_hdf5, open_hdf5, place_of
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
@@ -144,8 +144,8 @@ def listed_links(dead):
     return some + (f" and {len(dead) - LISTED} more" if len(dead) > LISTED else "")
 
 
-def dataset_in(file, key):
-    """The dataset of that name in an open file.
+def dataset_in(file, key, left=LINKS):
+    """The dataset of that name in an open file, over at most so many links to other files.
 
     Raises SourceError that lists the stacks that are there, or says where a link leads.
     """
@@ -158,8 +158,11 @@ def dataset_in(file, key):
         link = _link(file, key)
         if isinstance(link, h5py.ExternalLink):
             target = place_of(file.file, link.filename)
+            if not left:
+                raise SourceError(f"{path}: {key} leads from file to file more than {LINKS} times: its links run in a "
+                                  f"circle, perhaps") from err
             if target.exists():
-                return dataset_in(open_hdf5(target, file.within), link.path)        # which says what is wrong
+                return dataset_in(open_hdf5(target, file.within), link.path, left - 1)      # which says what is wrong
             raise SourceError(f"{path}: {key} links to {link.path} in {link.filename}, which cannot be opened: "
                               f"is that file beside this one?") from err
         stacks = ", ".join(f"{k} {s}" for k, s in stacks_in(file.file).items())
