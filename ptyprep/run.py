@@ -316,12 +316,12 @@ class Run:
         return [share.load(self._scan, list(self._scan.selection.raw(part))) for part in spans]
 
     def _tell_more(self, frames):
-        """A larger number for those who read along, where nobody knows how many frames come: one more chunk before
-        they could reach it, so that none takes it for the end. Those who go by the first number end there anyway, so
-        that `finish="blank"` holds to it as long as it can."""
+        """A larger number for those who read along, where nobody knows how many frames come: two chunks before they
+        could reach it, so that none takes it for the end, not even a reader that had the file open just before.
+        Those who go by the first number end there anyway, so that `finish="blank"` holds to it as long as it can."""
         scan = self._scan
         told = scan.meta.num_frames
-        nearly = self.kept + frames >= told and scan.p.finish == "count"
+        nearly = self.kept + 2 * frames >= told and scan.p.finish == "count"
         if scan.total is None and (nearly or self.kept > told):
             scan.meta = replace(scan.meta, num_frames=2 * (self.kept + frames))
             if scan.sink is not None and scan.sink.grows:

@@ -125,7 +125,8 @@ def test_a_file_that_nobody_reads_along_has_no_blanks(tmp_path, mode, finish):
 def test_an_engine_in_the_same_process_is_told_the_bound_and_then_a_larger_one():
     scan = Growing(max_frames=6, pause=1e-4).initialize()
     counts = [scan.meta.num_frames for _ in scan.batches(4, pause=0.001)]
-    assert counts == [16, 16, 16] and scan.total is None        # twice 4 + 4, before 6 can be reached
+    # twice 4 + 4, before 6 can be reached; twice 8 + 4, two chunks before 16 is
+    assert counts == [16, 24, 24] and scan.total is None
     assert not any("readers were told" in note for note in scan.notes), "nobody reads along"
 
 
