@@ -271,6 +271,7 @@ class PtyScan(Tree):
             raise
         return self
 
+    @noting
     def _decide(self):
         if self.p.dfile is not None:
             self._before = self.comm.from_root(self._refuse_output)
@@ -294,13 +295,13 @@ class PtyScan(Tree):
         with self.comm.together("post_initialize"), self.hook_threads.of("post_initialize"):
             self.post_initialize()
 
-    @noting
     def look(self):
         """The part of `initialize` that reads no frames: parameters, geometry, positions, mask, which scan points."""
         with self.guarded("look"):
             self._survey()
         self.hook_threads.leave()
 
+    @noting
     def _survey(self):
         if self.raw_shape is not None:
             raise RecipeError(f"{self.recipe_name}: initialize() was called already; make a new scan")

@@ -329,7 +329,8 @@ def test_a_folder_that_vanishes_is_an_error_that_says_so(tmp_path, mode):
             return super().load(indices)
     (tmp_path / "out").mkdir()
     scan = Gone(dfile=tmp_path / "out" / "s.ptyd", save=mode).initialize()
-    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+    # whether its files are missed first, or the next one cannot be written, is a matter of threads
+    with pytest.raises(OutputError, match=r"cannot be written: No such file or directory|000000.h5 \(not there\)"):
         for _ in scan.batches(4):
             pass
 
