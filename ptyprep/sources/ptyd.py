@@ -102,8 +102,9 @@ class PtydFile(Hdf5Stack):
         numbers = numbers_of(file["chunks"])
         if not numbers:
             raise SourceError(f"{self.path}: no chunk in it; the scan was not prepared, or is not yet")
-        if gap := next((n for n, number in enumerate(numbers) if n != number), None):       # others number as they like
-            self.notes.append(f"there is no chunk {gap}, though chunk {numbers[gap]} is there: it was left out, or lost")
+        if gap := next((n for n, number in enumerate(numbers) if n != number), None):   # others number as they like
+            self.notes.append(f"there is no chunk {gap}, though chunk {numbers[gap]} is there: it was left out, or "
+                              f"lost")
         pieces, positions, ids, start, shape, dtype = [], [], [], 0, None, None
         absent = []
         for number in numbers:
