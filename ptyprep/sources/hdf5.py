@@ -21,7 +21,6 @@ import numpy as np
 from ptyprep import codec
 from ptyprep.errors import PtyprepError, SourceError
 from ptyprep.masks import DETECTOR, GAP
-from ptyprep.rawfiles import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.guarded import LINKS, is_hdf5, open_hdf5, place_of
@@ -171,8 +170,6 @@ def dataset_in(file, key, left=LINKS):
             "there is no stack of frames in it; ptyprep show lists what is")) from err
     except OSError as err:
         raise SourceError(f"{path}: {key} cannot be opened: {reason(err)}") from err
-    if node.file.filename != path:
-        opening(node.file.filename)     # a link led there
     if not isinstance(node, h5py.Dataset):
         inside = ", ".join(f"{key.rstrip('/')}/{name}" for name in node) or "nothing"
         raise SourceError(f"{path}: {key} is a group, not a dataset; it holds {inside}")
