@@ -255,7 +255,7 @@ def merge(source, out, overwrite, **how):
 @click.option("--parts", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder with the parts, where they are not beside SOURCE any more.")
 @click.option("--links", is_flag=True, help="Link to the parts in that folder instead of copying them.")
-@click.option("--drop", is_flag=True, help="Leave out chunks that cannot be read.")
+@click.option("--drop", is_flag=True, help="Leave out frames, and whole chunks, that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @_how_to_open
 def repair(source, out, parts, links, drop, overwrite, **how):

@@ -7,26 +7,34 @@ from pathlib import Path
 
 from ptyprep import head
 from ptyprep.errors import SourceError
+from ptyprep.sources.guarded import refuse, state_of
 
 PARALLEL = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "MPI_", "SLURM_")      # what launchers tell their ranks
 _well = {}              # {path: what the file was} of those that were looked at
 
 
-def look_first(path, folders=(), *, trusted=False):
+def look_first(path, folders=(), *, trusted=False, without=False):
     """Raise SourceError where reading what a prepared file and its parts say of themselves does not come to an end, or
     ends the process. A file is looked at once; one that is trusted is not.
 
     folders : in which parts are looked at, too
+    without : whether to go on without such a part: whoever opens it then gets the SourceError
 
     Starts a process, which no rank of MPI but one should do at a time.
     """
     path = Path(path)
-    if trusted or not path.is_file() or _well.get(path) == _state(path):
+    if trusted or not path.is_file() or _well.get(path) == state_of(path):
         return
-    state, found = _state(path), _end_of(_command([path], folders))
-    if found is not None:
-        raise SourceError("{}: {}. It is damaged; if you know better, set trusted (--trusted)".format(*found))
-    _well[path] = state
+    state, parts = state_of(path), []
+    while (found := _end_of(_command([path], folders, parts))) is not None:
+        part, why = found
+        if not without or Path(part) == path or part in parts:
+            raise SourceError(f"{part}: {why}. It is damaged; if you know better, set trusted (--trusted)" +
+                              ("" if Path(part) == path else "; repair with drop (--drop) does without it"))
+        parts.append(part)
+        refuse(part, f"it is damaged: {why}")
+    if not parts:
+        _well[path] = state
 
 
 def damaged(paths):
@@ -39,13 +47,10 @@ def damaged(paths):
     return found
 
 
-def _state(path):
-    state = os.stat(path)
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _command(paths, folders=()):
+def _command(paths, folders=(), parts=()):
+    """The look at these files, and at what they lead to in some folders but for these parts."""
     return [sys.executable, "-P", head.__file__, *(word for folder in folders for word in ("--in", os.fspath(folder))),
+            *(word for part in parts for word in ("--not", part)),
             *(os.path.abspath(path) if os.fspath(path).startswith("-") else os.fspath(path) for path in paths)]
 
 

@@ -8,10 +8,12 @@ from time import asctime
 
 import h5py
 import numpy as np
+from isal import isal_zlib
 
 from ptyprep.errors import OutputError, SourceError
 
 GROUPS = 1 << 20    # in what is read
+CHECKSUM = "crc32"  # attribute of a dataset
 RUN = "run"         # root attribute of our main files and of their parts: the folder of the run that made them
 
 
@@ -32,6 +34,12 @@ def write(group, name, value):
         node = _put(groups[path[:-1]], path[-1], kind, stored)
         if stored is None:
             groups[path] = node
+
+
+def is_intact(dataset, values):
+    """Whether the numbers of a dataset are those that were written, as far as a checksum says."""
+    told = dataset.attrs.get(CHECKSUM)
+    return told is None or np.size(told) == 1 and np.all(told == isal_zlib.crc32(np.ascontiguousarray(values)))
 
 
 def check(name, value):

@@ -1,9 +1,10 @@
 """Read all text that prepared files hold, before another process does: HDF5 can loop or crash on damaged text.
 
-A program of its own, that needs h5py alone: `python -P head.py [--in FOLDER]... FILE...`. It goes on to the files that
-links and virtual datasets lead to in these folders, and writes each file's name, ended by a zero byte, before it opens
-it: where it does not come to an end, or crashes, the last one is to blame. It leaves with 0 however damaged a file is,
-as long as HDF5 says so in time, and with `TOO_LARGE` where a text needs more memory than is sensible.
+A program of its own, that needs h5py alone: `python -P head.py [--in FOLDER]... [--not FILE]... FILE...`. It goes on to
+the files that links and virtual datasets lead to in these folders, but to none that it is told `--not` to open. It
+writes each file's name, ended by a zero byte, before it opens it: where it does not come to an end, or crashes, the
+last one is to blame. It leaves with 0 however damaged a file is, as long as HDF5 says so in time, and with `TOO_LARGE`
+where a text needs more memory than is sensible.
 """
 import os
 import resource
@@ -17,13 +18,18 @@ import h5py
 TOO_LARGE = 3
 SECONDS, PATIENCE = 2, 60       # for one object: of work, and of waiting for a slow disk
 MEMORY = 4 << 30
+ASKED = "type", "crc32", "run", "growing"       # attributes, and members, that ptyprep asks for by name
+NAMED = "meta", "chunks", "info", "data", "weights", "positions", "indices", "frame_ids"
 
 
 def main(words):
-    folders = [os.path.realpath(folder) for option, folder in zip(words, words[1:]) if option == "--in"]
-    waiting = words[2 * len(folders):]
+    named = {"--in": [], "--not": []}
+    while words[0] in named:
+        named[words[0]].append(os.path.realpath(words[1]))
+        words = words[2:]
+    folders, waiting = named["--in"], list(words)
     _limit()
-    seen = {os.path.realpath(path) for path in waiting}
+    seen = {os.path.realpath(path) for path in waiting}.union(named["--not"])
     for path in waiting:        # grows meanwhile
         sys.stdout.buffer.write(os.fsencode(path) + b"\0")
         sys.stdout.flush()
@@ -63,13 +69,14 @@ def _look(path):
                 if (info.fileno, info.addr) in seen:
                     continue
                 seen.add((info.fileno, info.addr))
-                _read_attributes(node)
-                if isinstance(node, h5py.Dataset):
+            _read_attributes(node)
+            if isinstance(node, h5py.Dataset):
+                with _harmless():
                     leads_to += _read_dataset(node)
-                else:
-                    more = _members(node)
-                    waiting += more[0]
-                    leads_to += more[1]
+            else:
+                more = _members(node)
+                waiting += more[0]
+                leads_to += more[1]
     return leads_to
 
 
@@ -86,9 +93,14 @@ class _harmless:
 
 
 def _read_attributes(node):
-    for name in node.attrs:
+    """One by one, and those that ptyprep asks for by their names: the list of them may be damaged."""
+    names = list(ASKED)
+    with _harmless():
+        for name in node.attrs:
+            names.append(name)
+    for name in dict.fromkeys(names):
         with _harmless():
-            node.attrs[name]
+            node.attrs.get(name)
 
 
 def _read_dataset(dataset):
@@ -107,8 +119,11 @@ def _read_dataset(dataset):
 
 def _members(group):
     """(objects in a group, names of the files that its links lead to)."""
-    nodes, files = [], []
-    for name in group:
+    nodes, files, names = [], [], list(NAMED)
+    with _harmless():
+        for name in group:
+            names.append(name)
+    for name in dict.fromkeys(names):
         with _harmless():
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.HardLink):

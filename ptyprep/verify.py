@@ -1,6 +1,6 @@
 """Is a prepared file whole, and does it hold what it says? And, if not all of it, what can be saved."""
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +13,7 @@ from ptyprep.errors import OutputError, SourceError
 from ptyprep.first_look import look_first
 from ptyprep.masks import Masks
 from ptyprep.sinks.disk import publish
-from ptyprep.sinks.parts import CHECKSUM, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
+from ptyprep.sinks.parts import CHECKED, WEIGHTS, checksum_of_frames, write_columns, write_main, write_stack
 from ptyprep.sinks.runs import FINGERPRINT
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
 from ptyprep.sources.ptyd import folders_of, numbers_of, open_chunk, part_of
@@ -44,15 +44,39 @@ def problems(path, *, trusted=False, follow_links=False):
             yield from _pickles(file.get(name))
 
 
+ALL = None              # the frames that a problem concerns: all of the chunk
+
+
 @dataclass(frozen=True)
 class _Examined:
-    """A chunk, or all those at the end that are not there, and what is wrong with it."""
+    """A chunk, or all those at the end that are not there, and what is wrong with it: (sentence, its frames or ALL)."""
     number: int
     name: str
-    problems: list
+    wrong: list
     frames: int = 0
     shape: tuple | None = None
     path: Path | None = None
+
+    @property
+    def problems(self):
+        return [what for what, _ in self.wrong]
+
+    @property
+    def good(self):
+        """The frames that can be read, as they were written."""
+        if any(rows is ALL for _, rows in self.wrong):
+            return []
+        bad = {row for _, rows in self.wrong for row in rows}
+        return [row for row in range(self.frames) if row not in bad]
+
+    @property
+    def lost(self):
+        """What cannot be read of it, in a sentence; None where there is nothing."""
+        if not self.wrong:
+            return None
+        bad = self.frames - len(self.good)
+        name = self.name if len(self.good) == 0 else f"{bad} of the {self.frames} frames of {self.name}"
+        return f"{name}: {self.problems[0]}"
 
 
 def _examine(file, parts=None, *, moved=False):
@@ -62,7 +86,7 @@ def _examine(file, parts=None, *, moved=False):
     for number in (n for n in numbers if n <= there):
         if number > after:
             expected = None
-            yield _Examined(after, _names(after, number - 1), ["it is not there"])
+            yield _Examined(after, _names(after, number - 1), [("it is not there", ALL)])
         after, frames, shape, path = number + 1, None, None, None
         try:
             with open_chunk(file, number, parts, moved=moved) as group:
@@ -73,18 +97,18 @@ def _examine(file, parts=None, *, moved=False):
                     kind = data.dtype, sorted(n for n in group if n in STACKS + COLUMNS), shape
                     first = first or kind
                     if kind != first:
-                        found.append(f"frames of {kind[0]} {shape} with {', '.join(kind[1])}; those before are "
-                                     f"{first[0]} {first[2]} with {', '.join(first[1])}")
+                        found.append((f"frames of {kind[0]} {shape} with {', '.join(kind[1])}; those before are "
+                                      f"{first[0]} {first[2]} with {', '.join(first[1])}", ALL))
                     if expected is None and "indices" in group and frames:
                         expected = int(read_dataset(group["indices"])[0])
         except SourceError as err:
-            found = [str(err)]
+            found = [(str(err), ALL)]
         expected = None if frames is None or expected is None else expected + frames
         yield _Examined(number, f"chunk {number}", found, frames or 0, shape, path)
     if there < numbers[-1]:
         why = ("not there: still being written, interrupted (prepare --resume goes on), or elsewhere (repair --parts)"
                if str(there + 1) in file["chunks"] else "not there")
-        yield _Examined(there + 1, _names(there + 1, numbers[-1]), [why])
+        yield _Examined(there + 1, _names(there + 1, numbers[-1]), [(why, ALL)])
 
 
 def _names(first, last):
@@ -92,10 +116,10 @@ def _names(first, last):
 
 
 @contextmanager
-def _opened(path, parts=None, *, trusted, follow_links):
-    """A prepared file that is read, after the first look at it."""
+def _opened(path, parts=None, *, trusted, follow_links, without=False):
+    """A prepared file that is read, after the first look at it; `without` parts that make HDF5 hang, or not at all."""
     folders = folders_of(path, parts, follow_links=follow_links)
-    look_first(path, folders, trusted=trusted)
+    look_first(path, folders, trusted=trusted, without=without)
     with reading(path, "a .ptyd file", folders) as file:
         yield file
 
@@ -112,21 +136,21 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False, trusted=Fa
     the same. Compressed frames are copied as they are, where each is stored by itself.
 
     parts : folder to look for part files in, that are not where the links say
-    drop : leave out chunks that cannot be read; else they are an error
+    drop : leave out frames that cannot be read, and chunks of which nothing can; else they are an error
 
     Returns sentences about what was left out. Raises SourceError naming the chunks that cannot be read, OutputError
     when the target is there and `overwrite` is not set.
     """
     source, target = _not_in_place(source, target, overwrite)
-    with _opened(source, parts, trusted=trusted, follow_links=follow_links) as file:
+    with _opened(source, parts, trusted=trusted, follow_links=follow_links, without=drop) as file:
         meta, _ = _groups(file)
         chunks = list(_examine(file, parts))
-        good = [one.number for one in chunks if not one.problems]
-        lost = [f"{one.name}: {one.problems[0]}" for one in chunks if one.problems]
-        if lost and not drop:
-            raise SourceError(f"{source}: {'; '.join(lost)}. Drop them (repair --drop) to keep the others")
+        good = {one.number: one.good for one in chunks if one.good}
+        lost = [one.lost for one in chunks if one.lost]
         if not good:
-            raise SourceError(f"{source}: not one chunk can be read: {'; '.join(lost)}")
+            raise SourceError(f"{source}: not one frame can be read: {'; '.join(lost)}")
+        if lost and not drop:
+            raise SourceError(f"{source}: {'; '.join(lost)}. To keep the others, repair it with drop (--drop)")
         notes = [f"left out {what}" for what in lost]
         told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
         joined = _Joined(file, good, parts)
@@ -185,22 +209,23 @@ def _not_in_place(source, target, overwrite):
 class _Joined:
     """Chunks of a file as one."""
 
-    def __init__(self, file, numbers, parts):
+    def __init__(self, file, good, parts):
+        """good : {number of a chunk: its frames that are taken}"""
         self.stacks, self.columns = {name: [] for name in STACKS}, {name: [] for name in COLUMNS}
         self.path, self.how = file.filename, {}
         self.frames = 0
-        for number in numbers:
+        for number, rows in good.items():
             with open_chunk(file, number, parts) as group:
                 for name in STACKS:
                     if name in group:
-                        self.stacks[name] += pieces_of(group[name], self.frames)
+                        self.stacks[name] += _of_rows(pieces_of(group[name]), rows, self.frames)
                         self.dtype = group["data"].dtype
                         self.how[name] = self._how(group[name], name)
                 for name in COLUMNS:
                     if name in group:
-                        self.columns[name].append(read_dataset(group[name]))
-                n, self.shape = len(group["data"]), group["data"].shape[1:]
-            self.frames += n
+                        self.columns[name].append(read_dataset(group[name])[rows])
+                self.shape = group["data"].shape[1:]
+            self.frames += len(rows)
         self.masked = bool(self.stacks["weights"])
         self.columns = {name: np.concatenate(found) for name, found in self.columns.items() if found}
         self.columns["indices"] = np.arange(self.frames)
@@ -257,6 +282,18 @@ class _Joined:
             yield stack.read(range(start, min(start + BLOCK, self.frames)))
 
 
+def _of_rows(pieces, rows, start):
+    """The pieces of some frames of a chunk alone, as frames `start`, `start + 1` … of a stack."""
+    kept, rows = [], np.asarray(rows)
+    for piece in pieces:
+        at, frames = piece.places(rows)
+        for run in np.split(np.arange(len(at)), np.flatnonzero((np.diff(at) != 1) | (np.diff(frames) != 1)) + 1):
+            if len(run):
+                kept.append(replace(piece, start=start + int(at[run[0]]), first=int(frames[run[0]]), count=len(run),
+                                    step=1, block=1))
+    return kept
+
+
 def _groups(file):
     for name in ("meta", "chunks"):
         if not isinstance(file.get(name), h5py.Group):
@@ -310,66 +347,106 @@ def _list(values):
 
 
 def _chunk_problems(group, start):
-    """start : place of its first frame in the scan, None where it cannot be told."""
+    """(sentence, frames that it concerns, or ALL); start : place of its first frame in the scan, None where it cannot
+    be told."""
     if "data" not in group:
-        yield "no data in it"
+        yield "no data in it", ALL
         return
     n = len(group["data"])
     for name in group:
         if not isinstance(group[name], h5py.Dataset) or group[name].ndim == 0 or len(group[name]) != n:
-            yield f"{name} is not one row for each of its {n} frames"
+            yield f"{name} is not one row for each of its {n} frames", ALL
     for name in COLUMNS:
-        if name in group and CHECKSUM in group[name].attrs:
-            if isal_zlib.crc32(np.ascontiguousarray(read_dataset(group[name]))) != group[name].attrs[CHECKSUM]:
-                yield f"{name}: the checksum is wrong, its bytes have changed since they were written"
+        if name in group and not h5rw.is_intact(group[name], read_dataset(group[name])):
+            yield f"{name}: the checksum is wrong, its bytes have changed since they were written", ALL
     if "positions" in group and getattr(group["positions"], "shape", None) != (n, 2):
-        yield f"positions are {group['positions']}; expected ({n}, 2)"
+        yield f"positions are {group['positions']}; expected ({n}, 2)", ALL
     elif "positions" in group:
         bad = np.flatnonzero(~np.isfinite(read_dataset(group["positions"])).all(axis=-1))
         if len(bad):
-            yield f"positions of {len(bad)} frames are not finite, the first of frame {bad[0]}"
+            yield f"positions of {len(bad)} frames are not finite, the first of frame {bad[0]}", bad.tolist()
     if "frame_ids" in group and n:          # ours: PtyPy's may have gaps
         indices = read_dataset(group["indices"])
         start = indices[0] if start is None else start
         if indices.tolist() != list(range(start, start + n)):
-            yield f"indices are not {start} to {start + n - 1}, but {indices[0]} to {indices[-1]}: in the wrong place?"
+            yield (f"indices are not {start} to {start + n - 1}, but {indices[0]} to {indices[-1]}: in the wrong "
+                   f"place?"), ALL
     for name in STACKS:
         if name in group:
             yield from _stack_problems(group[name], name)
 
 
 def _stack_problems(dataset, name):
-    shape = dataset.shape
+    """(sentence, frames that it concerns), of data or weights."""
+    sums, changed = {}, set()       # of each frame of a virtual dataset; the frames that differ from their own file's
     for piece in pieces_of(dataset):
+        rows = _rows_of(piece, range(piece.first, piece.first + piece.count))
         if piece.missing:
-            yield f"{name}: {piece.missing}"
+            yield f"{name}: {piece.missing}", rows
             continue
-        with open_hdf5(piece.path) as file:
-            stored = file[piece.key]
-            if CHECKSUM in stored.attrs and stored.chunks == (1, *stored.shape[1:]):
-                yield from _checksum_problems(stored, name)
-                continue
-        stack = Hdf5Stack.of_pieces(piece.path, [piece], shape)
-        for i in range(piece.start, piece.start + piece.count):
+        try:
+            with open_hdf5(piece.path) as file:
+                stored = file[piece.key]
+                if h5rw.CHECKSUM in stored.attrs and stored.chunks == (1, *stored.shape[1:]):
+                    found, wrong = _checksums(stored, name)
+                    for what, bad in wrong:
+                        bad = [row for row in _rows_of(piece, bad) if row is not None]
+                        changed.update(bad)
+                        yield what, bad
+                    sums |= dict(zip(_rows_of(piece, range(len(found))), found))
+                    continue
+        except SourceError as err:
+            yield f"{name}: {err}", rows
+            continue
+        stack = Hdf5Stack.of_pieces(piece.path, [piece], dataset.shape)
+        for row in rows:
             try:
-                stack.read([i])
+                stack.read([row])
             except SourceError as err:
-                yield f"{name}: {err}"
+                yield f"{name}: {err}", [row]
+    if dataset.is_virtual and h5rw.CHECKSUM in dataset.attrs and sums.keys() == set(range(len(dataset))):
+        yield from _others(dataset, name, [sums[row] for row in range(len(dataset))], changed)
 
 
-def _checksum_problems(stored, name):
-    sums = []
+def _rows_of(piece, frames):
+    """Which frames of a stack some frames of a piece's dataset are; None for one that is not used."""
+    numbers = [frame - piece.first for frame in frames]
+    return [piece.start + number // piece.block * piece.step + number % piece.block if 0 <= number < piece.count
+            else None for number in numbers]
+
+
+def _checksums(stored, name):
+    """(checksum of each frame as it is stored, [(sentence, frames that it concerns)])."""
+    sums, wrong = [], []
     for i in range(len(stored)):
         try:
             sums.append(isal_zlib.crc32(stored.id.read_direct_chunk((i, 0, 0))[1]))
         except (OSError, RuntimeError, SystemError, ValueError):
-            yield f"{name}: frame {i} of it is not stored"
+            wrong.append((f"{name}: frame {i} of it is not stored", [i]))
             sums.append(0)
-    expected, found = stored.attrs[CHECKSUM], checksum_of_frames(sums)
-    wrong = np.flatnonzero(expected != found) if expected.shape == found.shape else [0]
-    if len(wrong):
-        yield (f"{name}: the checksums of {len(wrong)} of {len(found)} are wrong, the first is {wrong[0]}: bytes have "
-               f"changed since they were written")
+    bad = _differing(stored, sums)
+    if len(bad):
+        wrong.append((f"{name}: the checksums of {len(bad)} of {len(sums)} frames are wrong, the first is {bad[0]}: "
+                      f"bytes have changed since they were written"
+                      + (f" (one checksum is of {CHECKED} frames)" if len(sums) > CHECKED else ""), bad))
+    return sums, wrong
+
+
+def _others(dataset, name, sums, changed):
+    """What a virtual dataset says of the frames in the files of the ranks, but for those that are wrong already."""
+    bad = [row for row in _differing(dataset, sums) if row not in changed]
+    if bad:
+        yield (f"{name}: the files of the ranks hold other frames than were written, {len(bad)} of {len(sums)}, the "
+               f"first is {bad[0]}: was a file exchanged?"), bad
+
+
+def _differing(dataset, sums):
+    """The frames of a dataset whose checksums are not those that it was written with; all where they are of others."""
+    expected, found = dataset.attrs[h5rw.CHECKSUM], checksum_of_frames(sums)
+    if expected.shape != found.shape:
+        return list(range(len(sums)))
+    each = CHECKED if len(sums) > CHECKED else 1
+    return [row for i in np.flatnonzero(expected != found) for row in range(i * each, min((i + 1) * each, len(sums)))]
 
 
 def _pickles(group):

@@ -4,6 +4,7 @@ Each attack is tried on the program itself, in a process of its own under a time
 """
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import PtyScan, SourceError, recipe
+from ptyprep import PtyScan, SourceError, head, recipe
 from ptyprep.first_look import damaged, look_first
 from ptyprep.sources import PtydFile, open_frames
 from ptyprep.sources.guarded import open_hdf5
@@ -389,7 +390,6 @@ def damage_text(path, size, of_first):
 @pytest.fixture
 def stuck(monkeypatch):
     """HDF5 hangs on each file whose name holds a word, and crashes on others."""
-    from ptyprep import head
     text = Path(head.__file__).read_text()
 
     def make(folder):
@@ -438,6 +438,53 @@ def test_a_file_that_hangs_or_crashes_hdf5_is_named(tmp_path, stuck):
     part = tmp_path / "elsewhere" / part.name
     mark(parts[2], b"CRASHES")
     assert set(damaged([parts[0], part, parts[1], parts[2]])) == {part, parts[2]}
+
+
+def test_repair_does_without_parts_that_hang_or_crash_hdf5(tmp_path, stuck):
+    stuck(tmp_path)
+    path = prepared(tmp_path / "s", "link")
+    whole = read_ptyd(path)
+    parts = sorted(next(p for p in path.parent.iterdir() if p.is_dir()).glob("*.h5"))
+    mark(parts[0], b"CRASHES")
+    mark(parts[2], b"HANGS")
+    with pytest.raises(SourceError, match=r"00000[02].h5: HDF5 .*--trusted.*--drop"):
+        merge(path, tmp_path / "o.ptyd")
+    notes = merge(path, tmp_path / "o.ptyd", drop=True)
+    assert [re.search("HDF5 crashes|HDF5 does not come to an end", note)[0] for note in notes] == [
+        "HDF5 crashes", "HDF5 does not come to an end"]
+    got = read_ptyd(tmp_path / "o.ptyd")
+    frames = [len(whole["data"]) // len(parts)] * len(parts)
+    kept = np.isin(whole["frame_ids"] // frames[0], [0, 2], invert=True)
+    assert got["frame_ids"].tolist() == whole["frame_ids"][kept].tolist()
+    assert np.array_equal(got["data"], whole["data"][kept])
+
+
+def test_attributes_that_cannot_be_listed_hide_none(monkeypatch):
+    """The list of a node's attributes, or of a group's members, may be damaged, and they are asked for all the same."""
+    read = []
+
+    class Damaged:
+        """A node whose attributes, and members, cannot be listed."""
+
+        def __init__(self, of):
+            self.of = of
+
+        def __iter__(self):
+            yield "first"
+            raise RuntimeError("integer offset+precision out of bounds")
+
+        def get(self, name, **how):
+            read.append((self.of, name))
+
+        @property
+        def attrs(self):
+            return Damaged("attribute")
+    monkeypatch.setattr(head, "_wind_up", lambda: None)     # it would end this process
+    head._read_attributes(Damaged("member"))
+    assert {("attribute", name) for name in ("first", "type", "crc32", "run", "growing")} == set(read)
+    read.clear()
+    head._members(Damaged("member"))
+    assert {("member", name) for name in ("first", "meta", "chunks", "info", "data", "positions")} <= set(read)
 
 
 def test_a_run_goes_on_without_a_part_that_crashes_hdf5(tmp_path, stuck):

@@ -103,6 +103,51 @@ def test_a_lost_file_is_named_and_the_rest_can_be_saved(tmp_path, save):
     assert got["indices"].tolist() == list(range(6)) and list(problems(tmp_path / "m.ptyd")) == []
 
 
+@pytest.mark.parametrize("name", ["data", "weights"])
+def test_repair_leaves_out_damaged_frames_and_keeps_the_others(saved, tmp_path, name):
+    with h5py.File(saved) as file:
+        alone = len(file["chunks"]) == 1
+    ruin(*holder(saved, 1, name), 2)
+    damaged = 2 if alone else 6
+    done = command("repair", saved, tmp_path / "m.ptyd")
+    assert done.returncode == 1 and f"1 of the {N if alone else 4} frames of chunk {1 - alone}: {name}" in done.stderr
+    assert not (tmp_path / "m.ptyd").exists()
+    done = command("repair", saved, tmp_path / "m.ptyd", "--drop")
+    assert done.returncode == 0 and f"left out 1 of the {N if alone else 4} frames of chunk" in done.stderr, done.stderr
+    got, kept = read_ptyd(tmp_path / "m.ptyd"), np.delete(np.arange(N), damaged)
+    assert got["frame_ids"].tolist() == kept.tolist() and np.array_equal(got["data"], FRAMES[kept])
+    assert np.array_equal(got["weights"], FRAMES[kept] < 2**16 - 1) and got["indices"].tolist() == list(range(N - 1))
+    assert np.array_equal(got["positions"], np.arange(2.0 * N).reshape(N, 2)[kept] * 1e-7)
+    assert list(problems(tmp_path / "m.ptyd")) == []
+
+
+def test_files_of_ranks_that_were_exchanged_are_other_frames(tmp_path):
+    """Each is whole by itself."""
+    path = prepared(tmp_path / "s.ptyd", "virtual")
+    folder = next(tmp_path.glob("s.*/"))
+    shutil.copy(folder / "000000.rank0000.h5", folder / "000001.rank0000.h5")
+    found = list(problems(path))
+    assert found == ["chunk 1: data: the files of the ranks hold other frames than were written, 4 of 4, the first is "
+                     "0: was a file exchanged?", "chunk 1: weights: the files of the ranks hold other frames than "
+                     "were written, 1 of 4, the first is 0: was a file exchanged?"]
+    notes = merge(path, tmp_path / "m.ptyd", drop=True)
+    assert len(notes) == 1 and read_ptyd(tmp_path / "m.ptyd")["frame_ids"].tolist() == [0, 1, 2, 3, 8, 9]
+
+
+def test_positions_that_changed_are_not_read(saved):
+    """Neither by whoever prepares the file once more."""
+    with h5py.File(saved) as file:
+        node = file["chunks/0/positions"]
+        path, values = node.file.filename, node[()].tobytes()
+        del node                # else HDF5 remembers what it was
+    content = bytearray(Path(path).read_bytes())
+    content[content.index(values) + 17] ^= 1
+    Path(path).write_bytes(content)
+    assert any("positions: the checksum is wrong" in what for what in problems(saved))
+    with pytest.raises(SourceError, match="chunk 0: the checksum of positions is wrong.*--drop"):
+        PtydFile(saved)
+
+
 def test_parts_that_were_moved_are_found_again(tmp_path):
     path = prepared(tmp_path / "s.ptyd", "link")
     shutil.move(next(p for p in tmp_path.iterdir() if p.is_dir()), tmp_path / "elsewhere")

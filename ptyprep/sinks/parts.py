@@ -41,7 +41,7 @@ from ptyprep.sinks.disk import (
 WEIGHTS = MaskEncoder()             # every reader must be able to open masks
 COLUMNS = ("indices", "frame_ids", "positions")
 GROWING = "growing"                 # how the file of all frames is called in the run's folder, and a part's attribute
-CHECKSUM, CHECKED = "crc32", 8192   # attribute of a dataset, of at most so many numbers: HDF5 allows 64 kB
+CHECKED = 8192                      # numbers that the attribute of a dataset holds at most: HDF5 allows 64 kB
 FRESH = {"chunk": 0, "frames": 0, "points": 0, "bad": [], "blind": 0, "blank": 0, "told": None, "dtype": None,
          "position": None, "lost": [], "near": [], "counted": (0, 0, 0), "finished": False, "notes": []}
 
@@ -71,6 +71,7 @@ class Parts:
         self.fingerprint, self.encoder, self.replaces = fingerprint(None), encoder, overwrite
         read = [Path(told[len("source "):]) for told in self.fingerprint if told.startswith("source ")]
         runs.refuse(self.output, read, overwrite=overwrite, resume=resume)
+        runs.sweep(self.output)
         self._replaced = runs.made_by(self.output)[0]
         before = runs.earlier(self.output) if resume else runs.Earlier()
         if before.finished:
@@ -83,11 +84,8 @@ class Parts:
     def begin(self, size):
         """Make the folder of a new run with `size` frames in a chunk, if there is none; hold its lock from now on."""
         if self.folder is None:
-            folder = self.output.with_name(f"{self.output.stem}.{token_hex(4)}")
             with writing(self.output):
-                folder.mkdir()
-                self.folder = folder
-                runs.lock(folder)
+                self.folder = self._new_folder()
             self._size = size
             self._say(finished=False)
         elif not runs.is_held(self.folder):     # after `abandon`
@@ -95,6 +93,18 @@ class Parts:
         if size != self._size:
             raise OutputError(f"{self.output}: chunks of one file have one size: it began with {self._size} frames in "
                               f"each, now {size} are asked for")
+
+    def _new_folder(self):
+        """A folder that is locked; another one where `runs.sweep` of another process was sooner."""
+        for left in (2, 1, 0):
+            folder = self.output.with_name(f"{self.output.stem}.{token_hex(4)}")
+            folder.mkdir()
+            try:
+                runs.lock(folder)
+                return folder
+            except OutputError:
+                if not left:
+                    raise
 
     def finished(self):
         """The part files that were written, in order."""
@@ -213,6 +223,8 @@ class Parts:
                 self._end(folder)
             elif not runs.writer(folder):       # it died there, too, or another run was sooner
                 remove(folder)
+        if before.folder is not None and not runs.writer(before.folder):
+            self._end(before.folder)
         return {**FRESH, "finished": True, "frames": self._frames_of_output()}
 
     def _compare(self, before, now, what, free=()):
@@ -332,7 +344,7 @@ class Parts:
                 for chunk in _chunks_of(file[source.dset_name]):
                     sums.append(isal_zlib.crc32(chunk))
                     yield chunk
-        if len(sums) != len(dataset) or not np.array_equal(dataset.attrs.get(CHECKSUM, checksum_of_frames(sums)),
+        if len(sums) != len(dataset) or not np.array_equal(dataset.attrs.get(h5rw.CHECKSUM, checksum_of_frames(sums)),
                                                            checksum_of_frames(sums)):
             raise ValueError(f"{dataset.file.filename}: the files of the ranks hold other frames than were written")
 
@@ -340,7 +352,7 @@ class Parts:
         """Whether all of a part is there, as far as its checksums tell, with these places of its frames in the scan."""
         try:
             with h5py.File(path, "r") as part:
-                sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[CHECKSUM])
+                sums = [(isal_zlib.crc32(part[name][()]), part[name].attrs[h5rw.CHECKSUM])
                         for name in (*COLUMNS, "places", "which") if name in COLUMNS or name in part]
                 frames = {len(part[name]) for name in COLUMNS} | {len(part.get("places", part["data"])),
                                                                   len(part.get("which", part["weights"]))}
@@ -380,7 +392,7 @@ def _chunks_of(dataset):
         chunk = dataset.id.read_direct_chunk((i, 0, 0))[1]
         sums.append(isal_zlib.crc32(chunk))
         yield chunk
-    if not np.array_equal(checksum_of_frames(sums), dataset.attrs[CHECKSUM]):
+    if not np.array_equal(checksum_of_frames(sums), dataset.attrs[h5rw.CHECKSUM]):
         raise ValueError(f"{dataset.file.filename}: {dataset.name} has another checksum")
 
 
@@ -427,7 +439,7 @@ class GrowingStack:
 
     def finish(self):
         """Add the checksums."""
-        h5rw.label(self._dataset.id, CHECKSUM, checksum_of_frames(self._sums))
+        h5rw.label(self._dataset.id, h5rw.CHECKSUM, checksum_of_frames(self._sums))
 
 
 def write_stack(group, name, chunks, n, shape, dtype, encoder, disk=None):
@@ -451,7 +463,7 @@ def write_columns(group, columns):
     for name, values in columns.items():
         dataset = h5rw.dataset(group.id, name, values)
         h5rw.label(dataset, "type", "arraylist" if name == "indices" else "array")
-        h5rw.label(dataset, CHECKSUM, np.uint32(isal_zlib.crc32(np.ascontiguousarray(values))))
+        h5rw.label(dataset, h5rw.CHECKSUM, np.uint32(isal_zlib.crc32(np.ascontiguousarray(values))))
 
 
 def write_main(output, meta, info, chunks, *, run="", folder=None):

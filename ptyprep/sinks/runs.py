@@ -1,7 +1,8 @@
 """Run folders: which are ours, how far they came, who writes them, and what `resume` and `overwrite` do with them.
 
 A folder is a run's only if this program's marks say so: its name is <stem>.<8 hex digits>, it is no link, and its
-`run.json`, or the copy of that in `log.jsonl`, names the output. No other folder is read, written or removed.
+`run.json`, or the copy of that in `log.jsonl`, names the output. No other folder is read, written or removed, but an
+empty one of such a name (`sweep`).
 """
 import json
 import os
@@ -16,13 +17,14 @@ from ptyprep import h5rw, system
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.first_look import look_first
 from ptyprep.masks import from_text
-from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, temporary, writing
+from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, remove, temporary, writing
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 # a part, or the file of a rank that it points at
 PART = re.compile(r"\d{6,}(\.rank\d{4,})?\.h5")
 FINGERPRINT = "fingerprint"         # in `info` of a finished file: what the run was, as JSON
 ID = re.compile(r"[0-9a-f]{8}")
+LEFT = re.compile(r"lock|log\.jsonl|\.ptyprep-[0-9a-f]+\.tmp")
 STATE = {"output": str, "replaces": bool, "finished": bool, "size": int, FINGERPRINT: dict}     # what `run.json` holds
 _held = {}                          # {folder: file descriptor of its lock} of this process
 
@@ -168,6 +170,24 @@ def _with_states(output):
 def _changed(folder):
     """When a run was last heard of."""
     return max((path.stat().st_mtime for name in (RUN_FILE, LOG_FILE) if (path := folder / name).exists()), default=0)
+
+
+def sweep(output):
+    """Remove what a run has left that died before it had said what it was, or while its folder was removed: a folder
+    of a run's name, with nothing in it but what only a run that goes on needs, or nothing at all.
+
+    Who has just made such a folder finds it locked, or gone, and makes another one.
+    """
+    for folder in _candidates(output):
+        try:
+            inside = os.listdir(folder)
+            if not all(LEFT.fullmatch(name) for name in inside) or read_state(folder) or writer(folder):
+                continue
+            lock(folder)
+        except OSError:
+            continue            # somebody else removes it, or begins to write there
+        remove(folder)
+        release(folder)
 
 
 def unknown(output):

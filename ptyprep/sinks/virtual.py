@@ -6,7 +6,7 @@ from isal import isal_zlib
 from ptyprep import h5rw
 from ptyprep.sinks.disk import Written, hdf5, publish, temporary, writing
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import CHECKSUM, checksum_of_frames
+from ptyprep.sinks.parts import checksum_of_frames
 
 
 class Virtual(Link):
@@ -57,4 +57,4 @@ def _point_at(part, name, files, sums, shape, dtype):
         start += n
     dataset = part.create_virtual_dataset(name, layout, fillvalue=0).id
     h5rw.label(dataset, "type", "array")
-    h5rw.label(dataset, CHECKSUM, checksum_of_frames(sums))
+    h5rw.label(dataset, h5rw.CHECKSUM, checksum_of_frames(sums))

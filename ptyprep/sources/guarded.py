@@ -21,6 +21,7 @@ from ptyprep.sources.stored import reason
 LINKS = 16              # one after the other that are followed to an object, as many as HDF5 follows
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _followed = {}          # {file: {file that it led to: None}} of this process, real paths
+_refused = {}           # {real path of a file that must not be opened: (what it was, why)}
 
 
 def open_hdf5(path, within=None):
@@ -33,6 +34,9 @@ def open_hdf5(path, within=None):
     path = Path(path)
     if kind := other_kind(path):
         raise SourceError(f"{path}: {kind}; expected an HDF5 file")
+    state, why = _refused.get(os.path.realpath(path), (None, "")) if _refused else (None, "")
+    if state is not None and state == state_of(path):
+        raise SourceError(f"{path}: {why}")
     opening(path)
     try:
         try:
@@ -52,6 +56,20 @@ def open_hdf5(path, within=None):
         raise SourceError(f"{path}: truncated or damaged, HDF5 cannot open it: {reason(err)}") from err
     file.within = None if within is None else tuple(map(os.path.realpath, within))
     return file
+
+
+def refuse(path, why):
+    """Let nobody in this process open a file, until it is another: HDF5 would hang, or crash."""
+    _refused[os.path.realpath(path)] = state_of(path), why
+
+
+def state_of(path):
+    """What tells a file from another of its name; None where there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def is_hdf5(path):

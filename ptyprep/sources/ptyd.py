@@ -125,8 +125,8 @@ class PtydFile(Hdf5Stack):
                                           f"{weights.shape}, expected numbers {data.shape}")
                     self._weights += pieces_of(weights, start)
                 if "positions" in chunk:
-                    positions.append(read_numbers(chunk["positions"]))
-                ids.append(read_dataset(chunk["frame_ids"]) if "frame_ids" in chunk else
+                    positions.append(self._column(chunk, number, "positions"))
+                ids.append(self._column(chunk, number, "frame_ids") if "frame_ids" in chunk else
                            np.arange(start, start + count))
             start += count
         self.chunks = len(ids)
@@ -158,6 +158,13 @@ class PtydFile(Hdf5Stack):
             raise SourceError(f"{self.path}: chunk {number} holds {data.dtype} {data.shape}, expected " + (
                 f"{dtype} frames of {shape}" if shape else "frames (n, h, w) of real numbers"))
         return data
+
+    def _column(self, chunk, number, name):
+        values = read_numbers(chunk[name])
+        if not h5rw.is_intact(chunk[name], values):
+            raise SourceError(f"{self.path}: chunk {number}: the checksum of {name} is wrong, its bytes have changed "
+                              f"since they were written. To keep the other chunks, repair it with drop (--drop)")
+        return values
 
     def _frames_told(self):
         """What meta/num_frames says; None where it is not there."""

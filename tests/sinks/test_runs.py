@@ -494,6 +494,48 @@ def test_a_loser_that_was_killed_is_cleaned_up_by_resume(tmp_path, save):
 
 # --- times --------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("inside", [(), ("lock",), ("lock", ".ptyprep-0123456789abcdef.tmp"), ("lock", "log.jsonl")])
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_a_run_left_that_died_at_its_first_step_goes(tmp_path, inside, resume):
+    left = tmp_path / "o.0123abcd"
+    left.mkdir()
+    for name in inside:
+        (left / name).touch()
+    run(tmp_path / "o.ptyd", "append", resume=resume)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.ptyd"] and is_whole(tmp_path / "o.ptyd")
+
+
+def test_what_others_may_have_made_or_just_make_stays(tmp_path):
+    """An empty folder of another name, one of ours that is locked, one with a file that is not ours, a link to one."""
+    for name in ("o.0123abcd", "o.notahex0", "p.0123abcd", "o.00000001", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "o.0123abcd" / "notes.txt").touch()
+    (tmp_path / "o.00000002").symlink_to(tmp_path / "elsewhere")
+    holder = subprocess.Popen([sys.executable, "-c", f"""
+import sys
+from pathlib import Path
+from ptyprep.sinks import runs
+runs.lock(Path({str(tmp_path / "o.00000001")!r}))
+print("locked", flush=True)
+sys.stdin.read()
+"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "locked\n"
+    before = {path.name for path in tmp_path.iterdir()}
+    run(tmp_path / "o.ptyd", "append")
+    assert {path.name for path in tmp_path.iterdir()} == before | {"o.ptyd"}
+    holder.communicate()
+
+
+@pytest.mark.parametrize("save", ["link", "virtual"])
+def test_a_run_that_died_while_it_tidied_up_is_tidied_up(tmp_path, save):
+    run(tmp_path / "o.ptyd", save)
+    folder = next(tmp_path.glob("o.*/"))
+    for name in ("lock", "log.jsonl"):
+        (folder / name).touch()
+    run(tmp_path / "o.ptyd", save, resume=True)
+    assert not {"lock", "log.jsonl"} & {path.name for path in folder.iterdir()} and is_whole(tmp_path / "o.ptyd")
+
+
 def test_a_run_is_resumed_in_another_time_zone(tmp_path):
     with h5py.File(tmp_path / "raw.h5", "w") as file:
         file["data"] = FRAMES
