@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ptyprep import head
 from ptyprep.errors import SourceError
+from ptyprep.spelling import option
 
 PARALLEL = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "MPI_", "SLURM_")      # what launchers tell their ranks
 _well = {}              # {path: what the file was} of those that were looked at
@@ -25,7 +26,8 @@ def look_first(path, folders=(), *, trusted=False):
         return
     state, found = _state(path), _end_of(_command([path], folders))
     if found is not None:
-        raise SourceError("{}: {}. It is damaged; if you know better, set trusted (--trusted)".format(*found))
+        raise SourceError("{}: {}. It is damaged; if you know better, set "
+                          f"{option('trusted', True)}".format(*found))
     _well[path] = state
 
 
@@ -57,15 +59,15 @@ def _end_of(command):
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as err:
-        raise SourceError(f"{command[-1]}: the process that looks at it first cannot be started ({err}); trusted "
-                          f"(--trusted) goes on without it") from err
+        raise SourceError(f"{command[-1]}: the process that looks at it first cannot be started ({err}); "
+                          f"{option('trusted', True)} goes on without it") from err
     if done.returncode == 0:
         return None
     begun = done.stdout.split(b"\0")[:-1]
     if not begun or done.returncode > 0 and done.returncode != head.TOO_LARGE:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-        raise SourceError(f"{command[-1]}: the process that looks at it first failed ({last}); trusted (--trusted) "
-                          f"goes on without it")
+        raise SourceError(f"{command[-1]}: the process that looks at it first failed ({last}); "
+                          f"{option('trusted', True)} goes on without it")
     return os.fsdecode(begun[-1]), _why(done.returncode)
 
 
