@@ -179,11 +179,13 @@ class Beside(PtyScan):
 
     # --- arrays beside the frames -----------------------------------------------------------------------
 
-    def _file(self, group):
+    def _file(self, name):
+        group = getattr(self.p, name)
         if group.file is not None:
             return group.file
         if self.source is None:
-            raise ParameterError("a key was given without a file, and there is no file of frames: set the file too")
+            raise ParameterError(f"{option(f'{name}.key')} was given, and there is no file of frames: set "
+                                 f"{option(f'{name}.file')} too")
         return self.source.path
 
     def named(self, name, dims=None):
@@ -195,7 +197,7 @@ class Beside(PtyScan):
         """
         group, parts = getattr(self.p, name), getattr(self.source, "parts", None)
         if group.file is not None or not parts:
-            path = self._file(group)
+            path = self._file(name)
             return read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
         found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
                  for path, _, _ in parts]
@@ -227,7 +229,7 @@ class Beside(PtyScan):
     def _per_frame(self, name):
         """A source of as many frames as the scan has, where a file has that; None where it has another number."""
         group = getattr(self.p, name)
-        path = self._file(group)
+        path = self._file(name)
         joined = group.file is None and getattr(self.source, "parts", None)
         if self.source is None or joined or not path.is_file():
             return None

@@ -142,8 +142,10 @@ class FileScan(Beside):
         for axis, bounds in ((0, box.y), (1, box.x)):
             if bounds is not None:
                 if self.positions is None:
-                    raise PositionError("positions.bounding_box: the positions come with the frames, so that a box in "
-                                        "metres cannot be cut before; use frames, or bounds in numbers")
+                    raise PositionError(f"{option('positions.bounding_box.' + 'yx'[axis], bounds)}: the positions come "
+                                        "with the frames, so that a box in metres cannot be cut before; use "
+                                        f"{option('frames')}, or bounds in numbers, "
+                                        f"{option('positions.bounding_box.fast_axis_bounds')}")
                 at = self.positions[points, axis]
                 points = points[(at >= min(bounds)) & (at <= max(bounds))]
         if keep is not None:
@@ -393,7 +395,9 @@ class FileScan(Beside):
                 continue
             if rows is not None:
                 raise ParameterError(f"{option('positions.bounding_box.slow_axis_bounds', rows)}: these positions are "
-                                     "a list and no raster; fast_axis_bounds counts in it, or give y and x in metres")
+                                     f"a list and no raster; {option('positions.bounding_box.fast_axis_bounds')} "
+                                     "counts in it, or give y and x in metres, "
+                                     f"{option('positions.bounding_box.y')} and {option('positions.bounding_box.x')}")
             points.append(scan.start + np.arange(count)[_bounds(cols)][::skip])
         points = np.concatenate(points)
         return points[points < self.points()]       # positions_theory may be of the first frames only
