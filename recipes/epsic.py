@@ -70,8 +70,8 @@ class Epsic(FileScan):
         if step is None:
             step = self._said("step_size(m)")
         if step is None or not np.all(np.asarray(step) > 0):
-            raise ParameterError(f"{path}: the step of the raster is not recorded; set its size, such as "
-                                 f"{option('stepsize', '12 pm')}")
+            raise ParameterError(f"{path}: the step of the raster is not recorded; set {option('stepsize', '12 pm')}, "
+                                 "for example")
         rows, columns = self._raster(frames)
         r, c = np.mgrid[:rows, :columns]
         sy, sx = np.broadcast_to(step, 2)

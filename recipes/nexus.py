@@ -34,8 +34,8 @@ class Nexus(FileScan):
             return given
         bare = [axis.name for axis in axes if not axis.units]
         if bare and not self.p.positions.unit:
-            raise PositionError(f"{path}: axis {bare[0]} has no units, which NeXus requires; set it, such as "
-                                f"{option('positions.unit', 'um')}")
+            raise PositionError(f"{path}: axis {bare[0]} has no units, which NeXus requires; set "
+                                f"{option('positions.unit', 'um')}, for example")
         moved = [(axis, axis.values * self.metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
         if all(axis.vector for axis in axes):
             vectors = [np.array(axis.vector) / np.linalg.norm(axis.vector) for axis in axes]

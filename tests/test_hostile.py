@@ -214,7 +214,7 @@ def test_pixels_of_a_prepared_file_are_no_other_file(tmp_path):
         file["chunks/0"].create_dataset("data", (N, 12, 14), "u1", external=[("/etc/passwd", 0, N * 12 * 14)])
     (shown, first), *others = ptyprep(tmp_path, ["show", path], ["verify", path], ["merge", path, "o.ptyd"], [
         "repair", path, "o.ptyd", "--drop"], ["prepare", "ptyd", path, "-o", "o.ptyd"], [
-        "verify", path, "--follow-links"])
+        "verify", path, "--follow_links"])
     assert "/etc/passwd, which is not beside the file" in first and shown == 0
     assert all("/etc/passwd, which is not beside the file" in said and code == 1 for code, said in others), others
     assert not (tmp_path / "o.ptyd").exists()
@@ -275,9 +275,8 @@ def test_the_command_line_follows_links_when_told_to(tmp_path):
     folder.symlink_to(tmp_path / "out" / folder.name)
     words = ["prepare", "ptyd", path, "-o", "o.ptyd"]
     for command in (["verify", path], ["merge", path, "m.ptyd"], words):
-        refused, done = ptyprep(tmp_path, command, [*command, "--follow_links" if command is words else
-                                                    "--follow-links"])
-        assert refused[0] == 1 and "set follow_links (--follow-links)" in refused[1], refused
+        refused, done = ptyprep(tmp_path, command, [*command, "--follow_links"])
+        assert refused[0] == 1 and "set --follow_links" in refused[1], refused
         assert done[0] == 0, done
     assert np.array_equal(read_ptyd(tmp_path / "o.ptyd")["data"], FRAMES)
 

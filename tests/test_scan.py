@@ -630,7 +630,7 @@ def test_a_found_centre_keeps_its_uncertainty_and_says_how_far_the_recorded_one_
 
 
 def test_no_light_is_an_error_that_says_what_to_set():
-    with pytest.raises(FrameError, match="no light.*set center=row,col"):
+    with pytest.raises(FrameError, match="no light.*set center=.row, column"):
         made(recipe(frames_there=np.zeros((N, H, W), "u2")), center=None, auto_center=True)
 
 
