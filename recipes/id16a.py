@@ -92,7 +92,7 @@ class Id16a(FileScan):
             own = getattr(given, "flat", None)
             if own is not None and not isinstance(own, np.ndarray):
                 raise ParameterError(f"{option('flat_division')} and a flatfield with a frame for each point were both "
-                                     f"given: leave out one of them, or set {option('flatfield.average')}")
+                                     f"given: leave out one of them, or set {option('flatfield.average', True)}")
             more["flat"] = (self._mean("flat_files") - more.get("dark", 0)) * (1 if own is None else own)
         if p.counter:
             flux = self._told(p.counter)
