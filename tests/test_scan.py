@@ -573,8 +573,8 @@ def test_a_recorded_centre_that_is_impossible_says_that_the_detector_said_so():
 
 
 @pytest.mark.parametrize("pars, words", [
-    ({"save": "link"}, "save='link' needs dfile"), ({"auto_center": True}, "auto_center were both given"),
-    ({"dfile": "a.ptyd", "overwrite": True, "resume": True}, "overwrite starts again and resume continues"),
+    ({"save": "link"}, "save='link' needs dfile"), ({"auto_center": True}, "auto_center=True were both given"),
+    ({"dfile": "a.ptyd", "overwrite": True, "resume": True}, "overwrite=True starts again and resume=True continues"),
     ({"name": "eiger"}, "for recipe 'eiger', this is 'arrays'")])
 def test_parameters_that_contradict_each_other_are_refused(pars, words):
     with pytest.raises(ParameterError, match=words):
