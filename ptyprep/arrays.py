@@ -14,6 +14,7 @@ from ptyprep.rawfiles import opening
 from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.spec import read_scan
+from ptyprep.spelling import options
 from ptyprep.text import Table, read_table
 
 IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
@@ -45,7 +46,7 @@ def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
     path : HDF5 file, text or CSV table, SPEC file, NumPy .npy, MATLAB .mat or, with `fabio`, an image (TIFF, EDF, CBF)
     key : dataset, variable, column (name or number) of a table, column (number) of a .npy array, or number of the scan
         and column of a SPEC file ("12/samx"); None where only one thing can be meant
-    parameter : what to set where the key is wrong, for messages
+    parameter : what to set where the key is wrong, for messages: a name, or several that go together
     dims : how many dimensions it may have, a tuple; None: any. Those of `IMAGES` say that its last two are (h, w)
     like_frames : asked of an array that MATLAB wrote, by its shape in HDF5, whether it goes element by element with
         frames that MATLAB wrote, like_frames(shape); None: it does not
@@ -56,8 +57,9 @@ def read_array(path, key=None, *, parameter, dims=None, like_frames=None):
     """
     path = Path(path)
     if not path.is_file():
+        files = [re.sub("key$", "file", name) for name in ([parameter] if isinstance(parameter, str) else parameter)]
         raise SourceError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; "
-                          f"{re.sub('key$', 'file', parameter)} should name a file with it")
+                          f"{options(files)} should name a file with it")
     if is_hdf5(path):
         found = _from_hdf5(path, key, parameter, dims, like_frames)
     elif path.suffix == ".npy":
@@ -107,11 +109,11 @@ def _from_hdf5(path, key, parameter, dims, like_frames):
         if key is None:
             key = only_one(file, dims)
             if key is None:
-                raise SourceError(f"{path}: which dataset is it? Set {parameter}; {_those(dims)} are "
+                raise SourceError(f"{path}: which dataset is it? Set {options(parameter)}; {_those(dims)} are "
                                   f"{', '.join(numbers_in(file, dims)) or 'none'}")
         if key not in file and file.get(key, getlink=True) is None:
             raise SourceError(f"{path}: no dataset {key}; {_those(dims)} are "
-                              f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {parameter}")
+                              f"{', '.join(numbers_in(file, dims)) or 'none'}. Set {options(parameter)}")
         dataset = dataset_in(file, key)
         values = np.asarray(read_dataset(dataset))
         if by_matlab(dataset):
@@ -159,7 +161,7 @@ def _from_matlab(path, key, parameter, dims, like_frames):
         key = fitting[0]
     if key not in there:
         raise SourceError(f"{path}: {'which variable is meant?' if key is None else f'no variable {key};'} It has "
-                          f"{', '.join(there) or 'no numbers'}. Set {parameter}")
+                          f"{', '.join(there) or 'no numbers'}. Set {options(parameter)}")
     return Named(_as_matlab_shows(there[key].T, dims, like_frames), None, f"{path}: {key}")
 
 
@@ -173,7 +175,7 @@ def _from_spec(path, key, parameter):
     number, _, name = (key or "").partition("/")
     if not number.isdigit() or not name:
         raise SourceError(f"{path}: a SPEC file; expected number of the scan and column, such as 12/samx, got {key!r}. "
-                          f"Set {parameter}")
+                          f"Set {options(parameter)}")
     scan = read_scan(path, int(number))
     return Named(scan.column(name), None, f"{scan.where}: {name}")
 
@@ -195,8 +197,8 @@ def _from_npy(path, key, parameter):
     if key is None or array.ndim != 2:
         return Named(array, None, str(path), columns)
     if key not in columns:
-        raise SourceError(f"{path} of shape {array.shape} has no column {key!r}. Set {parameter} to the number of one, "
-                          f"counted from 0")
+        raise SourceError(f"{path} of shape {array.shape} has no column {key!r}. Set {options(parameter)} to the "
+                          "number of one, counted from 0")
     return Named(array[:, int(key)], None, f"{path}, column {key}")
 
 

@@ -15,6 +15,7 @@ from ptyprep.sources.array import ArrayFrames, NpyFile, npy_shape
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
 from ptyprep.sources.recorded import in_pixels
+from ptyprep.spelling import option
 
 LARGEST_KEV = 150           # of photons without a unit; more is probably eV
 SHOWN = 20          # numbers of frames in a note; info has them all
@@ -122,15 +123,17 @@ class Beside(PtyScan):
         recorded, group = super().load_weight(), self.p.mask
         masks = [] if recorded is None else [np.asarray(recorded) > 0]
         if group.invert and group.bits:
-            raise ParameterError("mask.invert and mask.bits were both given: leave out one of them; bits are bad ones")
+            raise ParameterError(f"{option('mask.invert')} and {option('mask.bits')} were both given: leave out one of "
+                                 "them; bits are bad ones")
         if (group.file or group.key) and self._per_frame("mask") is None:
             masks.append(good_by_value(self._image("mask"), -1 if group.invert else group.bits))
         if group.shapes:
             if self.source is None:
-                raise ParameterError("mask.shapes needs a source, whose frames' size is known")
+                raise ParameterError(f"{option('mask.shapes')} needs a source, whose frames' size is known")
             drawn = shapes(group.shapes, tuple(self.source.shape[-2:]))
             if not drawn.any():
-                self.note(f"mask.shapes={group.shapes!r} covers no pixel of frames of {self.source.shape[-2:]}")
+                self.note(f"{option('mask.shapes', group.shapes)} covers no pixel of frames of "
+                          f"{self.source.shape[-2:]}")
             masks.append(~drawn)
         for mask in masks:
             if self.source is not None and mask.shape != tuple(self.source.shape[-2:]):
@@ -161,8 +164,8 @@ class Beside(PtyScan):
         named, applied = getattr(self.p, group), getattr(self.source, "applied", {})
         by = applied.get("/" + named.key.strip("/")) if named.key and self._is_own(group) else None
         if by:
-            raise ParameterError(f"{self.where}{group}.key={named.key}: it is applied already, by {by} in the file; "
-                                 f"leave {group}.key out")
+            raise ParameterError(f"{self.where}{option(f'{group}.key', named.key)}: it is applied already, by {by} in "
+                                 f"the file; leave {option(f'{group}.key')} out")
 
     def _multiplies(self):
         """Whether counts are multiplied by the flat field."""
@@ -176,11 +179,13 @@ class Beside(PtyScan):
 
     # --- arrays beside the frames -----------------------------------------------------------------------
 
-    def _file(self, group):
+    def _file(self, name):
+        group = getattr(self.p, name)
         if group.file is not None:
             return group.file
         if self.source is None:
-            raise ParameterError("a key was given without a file, and there is no file of frames: set the file too")
+            raise ParameterError(f"{option(f'{name}.key')} was given, and there is no file of frames: set "
+                                 f"{option(f'{name}.file')} too")
         return self.source.path
 
     def named(self, name, dims=None):
@@ -192,7 +197,7 @@ class Beside(PtyScan):
         """
         group, parts = getattr(self.p, name), getattr(self.source, "parts", None)
         if group.file is not None or not parts:
-            path = self._file(group)
+            path = self._file(name)
             return read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
         found = [read_array(path, group.key, parameter=f"{name}.key", dims=dims, like_frames=self.like_frames(path))
                  for path, _, _ in parts]
@@ -200,8 +205,8 @@ class Beside(PtyScan):
             each = [self._for_each(name, named, count) for named, (_, count, _) in zip(found, parts)]
             return found[0]._replace(values=np.concatenate(each), columns=())
         if not all(np.array_equal(named.values, found[0].values, equal_nan=True) for named in found):
-            raise SourceError(f"{found[0].where} is another one in the files that are joined: set {name}.file to the "
-                              f"one that holds for all")
+            raise SourceError(f"{found[0].where} is another one in the files that are joined: set "
+                              f"{option(f'{name}.file')} to the one that holds for all")
         return found[0]
 
     def _image(self, name, averaged=False):
@@ -224,7 +229,7 @@ class Beside(PtyScan):
     def _per_frame(self, name):
         """A source of as many frames as the scan has, where a file has that; None where it has another number."""
         group = getattr(self.p, name)
-        path = self._file(group)
+        path = self._file(name)
         joined = group.file is None and getattr(self.source, "parts", None)
         if self.source is None or joined or not path.is_file():
             return None
@@ -278,13 +283,13 @@ class Beside(PtyScan):
         if index is not None:
             if index >= several.shape[1]:
                 raise SourceError(f"{found.where} of shape {values.shape} has no number {index} for each frame. Set "
-                                  f"{name}.index lower")
+                                  f"{option(f'{name}.index')} lower")
             return several[:, index]
         if name == "normalisation" and lead > 1:
             self.note(f"{found.where} of shape {values.shape}: several numbers for each frame are averaged")
             return several.mean(axis=1)
-        hint = f"Set {name}.key to one of its columns {', '.join(found.columns)}" if found.columns else \
-            f"Set {name}.index to 0 … {several.shape[1] - 1}"
+        hint = f"Set {option(f'{name}.key')} to one of its columns {', '.join(found.columns)}" if found.columns else \
+            f"Set {option(f'{name}.index')} to 0 … {several.shape[1] - 1}"
         raise SourceError(f"{found.where} has {several.shape[1]} numbers for each frame: which of them is meant? "
                           f"{hint}")
 
@@ -303,8 +308,8 @@ class Beside(PtyScan):
                 if group.outliers == "raise" or group.outliers == "normalise" and len(useless):
                     raise SourceError(f"{self.where}{said}. "
                                       + (f"By those of {listed(useless)} nothing can be divided. " if len(useless)
-                                         else "") + "Set normalisation.outliers to mask or drop")
-                self.note(f"{said}; normalisation.outliers={group.outliers!r}")
+                                         else "") + f"Set {option('normalisation.outliers', 'mask', 'drop')}")
+                self.note(f"{said}; {option('normalisation.outliers', group.outliers)}")
             self._monitor = np.where(outliers & ~(relative > 0), 1.0, relative), outliers
         return self._monitor
 
@@ -367,10 +372,10 @@ class Beside(PtyScan):
             each = [(value, found.units or "", found.where) for value in found.values.tolist()]
             if unit == "keV" and not found.units and each[0][0] > LARGEST_KEV and not self.p.electron_data:
                 raise SourceError(f"{found.where} is {each[0][0]:g} and has no unit: keV, or eV? Set "
-                                  f"{name}.multiplier, 1e-3 for eV, or energy")
+                                  f"{option(f'{name}.multiplier')}, 1e-3 for eV, or {option('energy')}")
             values, reasons = units.recorded_each(name.removeprefix("recorded_"), each, unit)
             if values is None:
-                raise SourceError(f"{reasons[0]}, or {name}.multiplier")
+                raise SourceError(f"{reasons[0]}, or {option(f'{name}.multiplier')}")
             if not found.units:
                 self.note(f"{found.where} has no unit and is taken as {unit}")
         values = [value + getattr(group, "offset", 0) for value in values]
@@ -382,14 +387,14 @@ class Beside(PtyScan):
         at = in_pixels(found.values.item(), found.units or "pixel", size)
         if at is None:
             raise SourceError(f"{found.where} is in {found.units!r}; expected pixels, or a length where the pixel size "
-                              f"is known. Set center")
+                              f"is known. Set {option('center')}")
         return at
 
     def _one_number(self, parameter, file, key, most=1):
         """One number by name, as an array (1,), or up to so many; of files that are joined the same in each."""
         path = file or (self.source.path if self.source else None)
         if path is None or key is None:
-            raise ParameterError(f"{parameter} is not set, or no file for it")
+            raise ParameterError(f"{option(parameter)} is not set, or no file for it")
         found = read_array(path, key, parameter=parameter, like_frames=self.like_frames(path))
         for other, _, _ in (getattr(self.source, "parts", None) or ()) if file is None else ():
             there = read_array(other, key, parameter=parameter, like_frames=self.like_frames(other))

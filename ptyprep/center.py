@@ -10,6 +10,7 @@ import numpy as np
 
 from ptyprep.errors import FrameError
 from ptyprep.light import NOISE, background, binned, noise_of, photon, slopes, smoothed, without_hot
+from ptyprep.spelling import option
 
 SIDE = 256          # larger frames are binned to so many rows and columns, and the beam is then looked at closer
 SMALL = 5           # no picture has fewer
@@ -70,7 +71,8 @@ def find_center(total, counted):
     """
     good = np.asarray(counted) > 0
     if not good.any():
-        raise FrameError("no centre can be found: every pixel is masked; set center=row,col")
+        raise FrameError("no centre can be found: every pixel is masked; set "
+                         f"{option('center', words=('row', 'column'))}")
     light = without_hot(np.where(good, total, 0.0) / np.maximum(counted, 1))
     light /= np.abs(light).max() or 1
     picture = _bright_enough(light, good, np.s_[:, :])
@@ -95,11 +97,11 @@ def _bright_enough(light, good, window):
         if picture and not picture.dark:
             return picture
     raise FrameError("no centre can be found: the sampled frames hold no light above their background; set "
-                     "center=row,col")
+                     f"{option('center', words=('row', 'column'))}")
 
 
 def _cannot_tell(why):
-    return FrameError(f"cannot tell where the centre is: {why}; set center=row,col")
+    return FrameError(f"cannot tell where the centre is: {why}; set {option('center', words=('row', 'column'))}")
 
 
 class _Picture:

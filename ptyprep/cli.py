@@ -20,6 +20,7 @@ from ptyprep.mpi import room
 from ptyprep.params import walk
 from ptyprep.printable import printable
 from ptyprep.show import plan_text, show_text
+from ptyprep.spelling import at_command_line, option
 
 SPECIAL = {"dfile"}         # given by -o instead
 PATIENCE = 5                # seconds that a rank waits for rank 0 to say what is wrong
@@ -56,15 +57,19 @@ def _option(name, par):
                                   f"Default {faces.display(par.default)}."]))
     names = [f"--{name}/--no-{name}"] if par.kind == "yes/no" else [f"--{name}"]
     kind = {"default": None} if par.kind == "yes/no" else {"metavar": par.kind.upper().replace(" ", "-")}
-    option = click.Option([f"of_recipe__{name.replace('.', '__')}", *names], help=help, **kind)
-    option.of_recipe, option.dotted = True, name
-    return option
+    made = click.Option([f"of_recipe__{name.replace('.', '__')}", *names], help=help, **kind)
+    made.of_recipe, made.dotted = True, name
+    return made
 
 
 class Errors(click.Group):
     """Turns what goes wrong into one message and an exit code: 1 data or parameters, 2 usage."""
 
     def main(self, *args, **kwargs):
+        with at_command_line():
+            return self._main(*args, **kwargs)
+
+    def _main(self, *args, **kwargs):
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.Exit as stop:
@@ -72,7 +77,7 @@ class Errors(click.Group):
         except click.Abort as stop:
             if isinstance(stop.__cause__, EOFError):    # which click takes for the end of the user's input
                 _fail(stop.__cause__)
-            _say("interrupted; finished chunks are kept, --resume continues")
+            _say(f"interrupted; finished chunks are kept, {option('resume', True)} continues")
             _end(130)
         except click.UsageError as err:
             if isinstance(err, click.NoSuchOption):     # click's own suggestions come in the order of the alphabet
@@ -100,7 +105,9 @@ def _fail(err):
     _end(1)
 
 
-@click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
+# options are named as parameters are, and those who write a hyphen for an underscore are understood, in all commands
+@click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"],
+                                           "token_normalize_func": lambda name: name.replace("-", "_")})
 @click.version_option(__version__, prog_name="ptyprep")
 @click.pass_context
 def main(ctx):
@@ -137,7 +144,7 @@ def prepare(ctx, recipe, source, output, config, plan, debug, **options):
         if name is None:
             raise click.UsageError(f"recipe {cls.recipe_name!r} reads no file, but SOURCE {source!r} was given")
         if name in given:
-            raise click.UsageError(f"SOURCE {source!r} and --{name} {given[name]!r} were both given: leave out one")
+            raise click.UsageError(f"SOURCE {source!r} and {option(name, given[name])} were both given: leave out one")
         given[name] = source
     if output is not None:
         given["dfile"] = output
@@ -210,7 +217,7 @@ def params(recipe, face, level):
 
 def _how_to_open(command):
     """The options of all commands that read prepared files."""
-    for name, help in (("--follow-links", "Open what it leads to outside its folder, too."),
+    for name, help in (("--follow_links", "Open what it leads to outside its folder, too."),
                        ("--trusted", "Do without the first look by another process, which names a damaged file that "
                                      "makes HDF5 hang or crash; it takes 0.2 s.")):
         command = click.option(name, is_flag=True, help=help)(command)

@@ -20,6 +20,7 @@ from ptyprep.positions import (
     unit_in_metres,
 )
 from ptyprep.sources.hdf5 import is_hdf5
+from ptyprep.spelling import option
 from ptyprep.text import AXES, axes_in
 
 GUESSED = 0.01      # metres; positions without a unit that spread further are not taken as metres
@@ -124,7 +125,7 @@ class FileScan(Beside):
         spread = max((np.ptp(positions, axis=0).max() for positions in known if len(positions)), default=0)
         if self._unit_guessed and spread > GUESSED:
             raise PositionError(f"{self._unit_guessed} has no unit, and as metres the positions spread over {spread:g} "
-                                f"m: set positions.unit")
+                                f"m: set {option('positions.unit')}")
         return self._reconciled(np.concatenate([self._as_many(positions, scan) for (positions, _), scan in
                                                 zip(found, scans)]))
 
@@ -135,14 +136,16 @@ class FileScan(Beside):
         if keep is None and not any(wish is not None and wish is not False for wish in asked):
             return None
         if frames is None:
-            raise ParameterError("positions.skip, bounds, filter and order need to know how many scan points there "
-                                 "are: give positions, or a source")
+            raise ParameterError(f"{option('positions.skip')}, bounds, filter and order need to know how many scan "
+                                 "points there are: give positions, or a source")
         points = self._cut_raster(p.positions.skip, box.slow_axis_bounds, box.fast_axis_bounds)
         for axis, bounds in ((0, box.y), (1, box.x)):
             if bounds is not None:
                 if self.positions is None:
-                    raise PositionError("positions.bounding_box: the positions come with the frames, so that a box in "
-                                        "metres cannot be cut before; use frames, or bounds in numbers")
+                    raise PositionError(f"{option('positions.bounding_box.' + 'yx'[axis], bounds)}: the positions come "
+                                        "with the frames, so that a box in metres cannot be cut before; use "
+                                        f"{option('frames')}, or bounds in numbers, "
+                                        f"{option('positions.bounding_box.fast_axis_bounds')}")
                 at = self.positions[points, axis]
                 points = points[(at >= min(bounds)) & (at <= max(bounds))]
         if keep is not None:
@@ -151,14 +154,15 @@ class FileScan(Beside):
         if order is not None:
             odd = order[(order < 0) | (order >= len(points)) | (order != np.round(order))]
             if odd.size:
-                raise ParameterError(f"frameorder.indices holds {odd.flat[0]:g}; expected places 0 to "
+                raise ParameterError(f"{option('frameorder.indices')} holds {odd.flat[0]:g}; expected places 0 to "
                                      f"{len(points) - 1}")
             points = points[order.astype(int).ravel()]
         return points
 
     def needs(self):
         return [(name, how if name != "positions" else
-                 "positions.file (a table, or an HDF5 file with positions.slow_key and positions.fast_key)")
+                 f"{option('positions.file')} (a table, or an HDF5 file with {option('positions.slow_key')} and "
+                 f"{option('positions.fast_key')})")
                 for name, how in super().needs()]
 
     @property
@@ -214,16 +218,16 @@ class FileScan(Beside):
             if scan.grid and scan.grid == sizes[::-1] != sizes:
                 raise PositionError(f"{scan.path}: frames are a raster of {scan.grid[0]} x {scan.grid[1]}, but the "
                                     f"slow axis has {sizes[0]} readings and the fast one {sizes[1]}: exchange "
-                                    f"positions.slow_key and positions.fast_key")
+                                    f"{option('positions.slow_key')} and {option('positions.fast_key')}")
             if axes is False and len(set(sizes)) > 1:
                 raise PositionError(f"{scan.path}: {sizes[0]} readings of the slow axis and {sizes[1]} of the fast "
-                                    f"one; expected as many of both. If they are the axes of a raster, set "
-                                    f"positions.axes")
+                                    "one; expected as many of both. If they are the axes of a raster, set "
+                                    f"{option('positions.axes', True)}")
             found = pair_positions(slow, fast, count_positions(slow, fast, frames, axes))   # compared with frames later
             raster = raster_of(slow, fast, len(found), scan.grid)
             if p.axes is None and frames is not None and len(found) < frames == sizes[0] * sizes[1]:
                 self.note(f"{scan.path}: {len(found)} positions for {frames} frames: if they are the axes of a raster, "
-                          f"set positions.axes")
+                          f"set {option('positions.axes', True)}")
         return turn(found, swap=p.swap, flip_y=p.flip_y, flip_x=p.flip_x, skew=p.skew, angle=p.angle), raster
 
     def inner_axes(self, slow, fast, scan):
@@ -235,27 +239,29 @@ class FileScan(Beside):
         p = self.p.positions
         if p.trigger_key is None and p.time_key is None:
             if p.frame_time_key:
-                raise ParameterError("positions.frame_time_key is given: set positions.time_key too, the times of the "
-                                     "readings")
+                raise ParameterError(f"{option('positions.frame_time_key')} is given: set "
+                                     f"{option('positions.time_key')} too, the times of the readings")
             return None
         if p.axes:
-            raise ParameterError("positions.axes says that there is a reading for each row and column, and "
-                                 "positions.trigger_key or time_key that each belongs to a frame: leave out one of "
-                                 "them")
+            raise ParameterError(f"{option('positions.axes')} says that there is a reading for each row and column, "
+                                 f"and {option('positions.trigger_key')} or {option('positions.time_key')} that each "
+                                 "belongs to a frame: leave out one of them")
         if p.mismatch == "first":
-            raise ParameterError("positions.mismatch='first' goes by the order of frames and positions, and "
-                                 "positions.trigger_key or time_key say which belong together: set drop or interpolate")
+            raise ParameterError(f"{option('positions.mismatch', 'first')} goes by the order of frames and positions, "
+                                 f"and {option('positions.trigger_key')} or {option('positions.time_key')} say which "
+                                 f"belong together: set {option('positions.mismatch', 'drop', 'interpolate')}")
         if p.trigger_key and p.time_key:
-            raise ParameterError("positions.trigger_key and positions.time_key were both given: leave out one of them")
+            raise ParameterError(f"{option('positions.trigger_key')} and {option('positions.time_key')} were both "
+                                 "given: leave out one of them")
         if scan.frames is None:
-            raise ParameterError("positions.trigger_key and positions.time_key need a source that knows how many "
-                                 "frames there are")
+            raise ParameterError(f"{option('positions.trigger_key')} and {option('positions.time_key')} need a source "
+                                 "that knows how many frames there are")
         if p.trigger_key:
             numbers = self._list(scan.path, p.trigger_key, "positions.trigger_key")[0] - p.trigger_start
             return lambda readings: self._triggered(numbers, readings, scan)
         if p.frame_time_key is None:
-            raise ParameterError("positions.time_key is given: set positions.frame_time_key too, the times of the "
-                                 "frames")
+            raise ParameterError(f"{option('positions.time_key')} is given: set {option('positions.frame_time_key')} "
+                                 "too, the times of the frames")
         times, unit = self._list(scan.path, p.time_key, "positions.time_key")
         parts = [self._list(raw, p.frame_time_key, "positions.frame_time_key") for raw in scan.raw]
         frame_times = np.concatenate([part for part, _ in parts])
@@ -299,7 +305,8 @@ class FileScan(Beside):
                     f"positions, and there are {scan.frames} frames")
             if self.p.positions.mismatch == "raise":
                 raise PositionError(f"{self.where}{what}: none for triggers {listed(extra + start)}. Set "
-                                    f"positions.trigger_start, or positions.mismatch to drop or interpolate to go on")
+                                    f"{option('positions.trigger_start')}, or "
+                                    f"{option('positions.mismatch', 'drop', 'interpolate')} to go on")
             self.note(f"{what}: triggers without a frame {listed(extra + start)}")
         return found
 
@@ -311,15 +318,15 @@ class FileScan(Beside):
         """
         start = self.p.positions.trigger_start
         if not numbers.size:
-            raise PositionError(f"{self.where}no reading has a trigger from {start} on. Set positions.trigger_start to "
-                                f"the number of the first frame's")
+            raise PositionError(f"{self.where}no reading has a trigger from {start} on. Set "
+                                f"{option('positions.trigger_start')} to the number of the first frame's")
         first, last = int(numbers.min()), int(numbers.max())
         if self.p.given("positions.trigger_start") or not first and (last != scan.frames or not (numbers == 1).any()):
             return
         *some, other = (str(number + start) for number in sorted({0, 1, first}))
         raise PositionError(f"{self.where}triggers {first + start} to {last + start} have positions, and there are "
                             f"{scan.frames} frames: is the first frame's trigger {', '.join(some)} or {other}? Set "
-                            f"positions.trigger_start")
+                            f"{option('positions.trigger_start')}")
 
     def _as_many(self, found, scan):
         """As many positions as a scan has frames, NaN for those without one, where a policy allows that. Each scan that
@@ -330,10 +337,11 @@ class FileScan(Beside):
         both, said = min(frames, len(found)), f"{scan.path}: {frames} frames but {len(found)} positions"
         if policy == "raise":
             raise PositionError(f"{said}, of one of {len(joined)} files that are joined. Mend its positions, or set "
-                                f"positions.mismatch='first' to take the first {both} of both")
+                                f"{option('positions.mismatch', 'first')} to take the first {both} of both")
         if policy != "first":
-            raise PositionError(f"{said}: without positions.trigger_key or positions.time_key nobody can tell which "
-                                f"frames have none; positions.mismatch='first' takes the first {both} of both")
+            raise PositionError(f"{said}: without {option('positions.trigger_key')} or {option('positions.time_key')} "
+                                f"nobody can tell which frames have none; {option('positions.mismatch', 'first')} "
+                                f"takes the first {both} of both")
         self.note(f"{said}: the first {both} of both are taken")
         return np.concatenate([found[:both], np.full((frames - both, 2), np.nan)])
 
@@ -386,8 +394,10 @@ class FileScan(Beside):
                 points.append(scan.start + numbers[numbers < count])
                 continue
             if rows is not None:
-                raise ParameterError(f"positions.bounding_box.slow_axis_bounds={rows}: these positions are a list and "
-                                     f"no raster; fast_axis_bounds counts in it, or give y and x in metres")
+                raise ParameterError(f"{option('positions.bounding_box.slow_axis_bounds', rows)}: these positions are "
+                                     f"a list and no raster; {option('positions.bounding_box.fast_axis_bounds')} "
+                                     "counts in it, or give y and x in metres, "
+                                     f"{option('positions.bounding_box.y')} and {option('positions.bounding_box.x')}")
             points.append(scan.start + np.arange(count)[_bounds(cols)][::skip])
         points = np.concatenate(points)
         return points[points < self.points()]       # positions_theory may be of the first frames only
@@ -410,13 +420,13 @@ class FileScan(Beside):
         if path is None or self.positions_file() is None and p.slow_key is None and p.fast_key is None:
             return None
         if not path.is_file():
-            raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; positions.file should "
-                                f"name an HDF5 file, a table or a .npy array")
+            raise PositionError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; "
+                                f"{option('positions.file')} should name an HDF5 file, a table or a .npy array")
         axes = ((p.slow_key, p.slow_index, p.slow_multiplier), (p.fast_key, p.fast_index, p.fast_multiplier))
         if is_hdf5(path) or is_spec(path):
             if p.slow_key is None or p.fast_key is None:
-                raise PositionError(f"{path}: which dataset holds the positions? Set positions.slow_key and "
-                                    f"positions.fast_key")
+                raise PositionError(f"{path}: which dataset holds the positions? Set {option('positions.slow_key')} "
+                                    f"and {option('positions.fast_key')}")
             found = [self._column(path, key, index) for key, index, _ in axes]
             named = [(np.asarray(one.values, float), one.units, one.where) for one in found]
             apart = is_hdf5(path) and p.slow_key.strip("/") != p.fast_key.strip("/")
@@ -426,13 +436,13 @@ class FileScan(Beside):
             named = [(table.columns[i], table.units.get(i), f"{path}: {table.names.get(i, i)}") for i in places]
             if table.unit_doubt and not p.unit and any(
                     units is None and multiplier is None for (_, units, _), (_, _, multiplier) in zip(named, axes)):
-                raise PositionError(f"{table.unit_doubt}. Set positions.unit")
+                raise PositionError(f"{table.unit_doubt}. Set {option('positions.unit')}")
         made = [values * self.metres(multiplier, units, where)
                 for (values, units, where), (_, _, multiplier) in zip(named, axes)]
         return made if apart else Points(*made)
 
     def _column(self, path, key, index):
-        found = read_array(path, key, parameter="positions.slow_key and positions.fast_key",
+        found = read_array(path, key, parameter=["positions.slow_key", "positions.fast_key"],
                            like_frames=self.like_frames(path) if index is None else None)
         if index is None:
             return found
@@ -451,16 +461,16 @@ class FileScan(Beside):
         given, missing = (next((parameter for parameter, key in keys.items() if (key is None) is absent), None)
                           for absent in (False, True))
         if given:
-            raise PositionError(f"{path}: {given} is given: set {missing} too, to one of its columns "
+            raise PositionError(f"{path}: {option(given)} is given: set {option(missing)} too, to one of its columns "
                                 f"{', '.join(table.keys())}")
         if table.doubt:
-            raise PositionError(f"{table.doubt}. Set positions.slow_key and positions.fast_key to the numbers of the "
-                                f"columns, counted from 0, and positions.unit")
+            raise PositionError(f"{table.doubt}. Set {option('positions.slow_key')} and {option('positions.fast_key')} "
+                                f"to the numbers of the columns, counted from 0, and {option('positions.unit')}")
         names = [table.names.get(i, "") for i in there]
         places = axes_in(names) if names != [""] * 2 or there != [0, 1] else (0, 1)
         if places is None:
             raise PositionError(f"{path}: which of its columns {', '.join(table.keys())} are y and x? Set "
-                                f"positions.slow_key and positions.fast_key")
+                                f"{option('positions.slow_key')} and {option('positions.fast_key')}")
         if tuple(names[place].lower() for place in places) not in AXES:
             slow, fast = (table.keys()[place] for place in places)
             self.note(f"{path}: column {slow} is taken as y and {fast} as x")
@@ -471,19 +481,19 @@ class FileScan(Beside):
         given = self.p.positions.unit
         if multiplier is not None:
             if given:
-                raise ParameterError(f"positions.unit={given!r} and a multiplier {multiplier:g} were both given: leave "
-                                     f"out one of them")
+                raise ParameterError(f"{option('positions.unit', given)} and a multiplier {multiplier:g} were both "
+                                     "given: leave out one of them")
             return multiplier
         if not given and not recorded and self.positions_unit is None:
             self.note(f"{where} has no unit and is taken as metres")
             self._unit_guessed = where
             return 1.0
         if given and recorded and given != recorded:
-            self.note(f"{where} is in {recorded} by what the file says; positions.unit={given!r} is taken")
+            self.note(f"{where} is in {recorded} by what the file says; {option('positions.unit', given)} is taken")
         try:
             return unit_in_metres(given or recorded or self.positions_unit)
         except PositionError as err:
-            raise PositionError(f"{where}: {err}; set positions.unit") from None
+            raise PositionError(f"{where}: {err}; set {option('positions.unit')}") from None
 
     def _list(self, path, key, parameter):
         """(numbers (k,) by name, for as many readings, their unit or None)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from ptyprep import head
 from ptyprep.errors import SourceError
 from ptyprep.sources.guarded import refuse, state_of
+from ptyprep.spelling import option
 
 PARALLEL = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "MPI_", "SLURM_")      # what launchers tell their ranks
 _well = {}              # {path: what the file was} of those that were looked at
@@ -29,8 +30,8 @@ def look_first(path, folders=(), *, trusted=False, without=False):
     while (found := _end_of(_command([path], folders, parts))) is not None:
         part, why = found
         if not without or Path(part) == path or part in parts:
-            raise SourceError(f"{part}: {why}. It is damaged; if you know better, set trusted (--trusted)" +
-                              ("" if Path(part) == path else "; repair with drop (--drop) does without it"))
+            raise SourceError(f"{part}: {why}. It is damaged; if you know better, set {option('trusted', True)}" + (
+                              "" if Path(part) == path else f". A repair with {option('drop', True)} does without it"))
         parts.append(part)
         refuse(part, f"it is damaged: {why}")
     if not parts:
@@ -62,15 +63,15 @@ def _end_of(command):
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as err:
-        raise SourceError(f"{command[-1]}: the process that looks at it first cannot be started ({err}); trusted "
-                          f"(--trusted) goes on without it") from err
+        raise SourceError(f"{command[-1]}: the process that looks at it first cannot be started ({err}); "
+                          f"{option('trusted', True)} goes on without it") from err
     if done.returncode == 0:
         return None
     begun = done.stdout.split(b"\0")[:-1]
     if not begun or done.returncode > 0 and done.returncode != head.TOO_LARGE:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-        raise SourceError(f"{command[-1]}: the process that looks at it first failed ({last}); trusted (--trusted) "
-                          f"goes on without it")
+        raise SourceError(f"{command[-1]}: the process that looks at it first failed ({last}); "
+                          f"{option('trusted', True)} goes on without it")
     return os.fsdecode(begun[-1]), _why(done.returncode)
 
 

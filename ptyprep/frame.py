@@ -8,6 +8,7 @@ import numpy as np
 from ptyprep import compiled
 from ptyprep.errors import FrameError
 from ptyprep.masks import OUTSIDE
+from ptyprep.spelling import option
 
 LINE = 64                   # bytes that a processor fetches together
 CENTERS = ("fftshift", "geometric", "fft")
@@ -76,26 +77,26 @@ class FramePlan:
         whole = raw[0] + top + bottom, raw[1] + left + right
         region = whole if shape is None else tuple(int(n) for n in np.broadcast_to(shape, 2))
         if min(region) < 1:
-            raise FrameError(f"shape={region}: a region needs at least one pixel on each side")
+            raise FrameError(f"{option('shape', region)}: a region needs at least one pixel on each side")
         rebin = 1 if rebin is None else int(rebin)
         if any(n % rebin for n in region):
             fit = tuple(max(n - n % rebin, rebin) for n in region)
-            raise FrameError(f"rebin={rebin} does not divide the region {region} [pixel]: set shape={fit}, "
-                             f"or another rebin")
+            raise FrameError(f"{option('rebin', rebin)} does not divide the region {region} [pixel]: set "
+                             f"{option('shape', fit)}, or another {option('rebin')}")
         if isinstance(center, str):
             center = tuple(c - before for c, before in zip(center_of(whole, center), (top, left)))
         center = center_of(raw, center)
         rows, cols = (-top, raw[0] + bottom - 1), (-left, raw[1] + right - 1)
         if not all(lo - 0.5 <= c < hi + 0.5 for c, (lo, hi) in zip(center, (rows, cols))):
             inside = all(lo - 0.5 <= c < hi + 0.5 for c, (lo, hi) in zip(center, (cols, rows)))
-            raise FrameError(f"center={center} (row, col) lies outside the raw frame of {raw} pixels: expected "
-                             f"rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}"
+            raise FrameError(f"{option('center', center)} (row, col) lies outside the raw frame of {raw} pixels: "
+                             f"expected rows {rows[0]} to {rows[1]} and columns {cols[0]} to {cols[1]}"
                              + (f". {center[::-1]} lies on it: are rows and columns exchanged?" if inside else ""))
         transpose, flipud, fliplr = orientation_flags(orientation)
         plan = cls(raw, region, center, transpose, flipud, fliplr, rebin, mean)
         if any(lo >= n or lo + size <= 0 for lo, size, n in zip(plan._starts, region, raw)):
-            raise FrameError(f"center={center} and shape={region}: not one pixel of the raw frame of {raw} pixels lies "
-                             f"in this region")
+            raise FrameError(f"{option('center', center)} and {option('shape', region)}: not one pixel of the raw "
+                             f"frame of {raw} pixels lies in this region")
         return plan
 
     @property
@@ -246,7 +247,8 @@ def center_of(raw, center):
     """
     if isinstance(center, str):
         if center not in CENTERS:
-            raise FrameError(f"center={center!r}: expected one of {', '.join(CENTERS)}, a number or (row, col)")
+            raise FrameError(f"{option('center', center)}: expected one of {', '.join(CENTERS)}, a number or (row, "
+                             "col)")
         return tuple({"fftshift": float(n // 2), "geometric": (n - 1) / 2, "fft": 0.0}[center] for n in raw)
     return tuple(float(c) for c in np.broadcast_to(center, 2))
 

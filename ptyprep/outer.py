@@ -4,6 +4,7 @@ import numpy as np
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.files import FileScan
 from ptyprep.params import Par
+from ptyprep.spelling import option
 
 CLEARLY = 3     # times as far as the other axis: then it is the one along which readings run
 
@@ -62,10 +63,12 @@ class OuterScan(FileScan):
         if self.p.outer_axis is not None:
             return self.p.outer_axis
         if seen is None:
-            raise error(f"{what}: is the first axis that of outer_index, which has {self.source.outer_size} places, "
-                        f"too? Set outer_axis=True if so, else False (--outer_axis, --no-outer_axis)")
-        self.note(f"{what} fit with and without the axis of outer_index; by the direction in which the readings run, "
-                  f"they {'have' if seen else 'do not have'} it. Set outer_axis if that is wrong")
+            raise error(f"{what}: is the first axis that of {option('outer_index')}, which has "
+                        f"{self.source.outer_size} places, too? Set {option('outer_axis', True)} if so, else "
+                        f"{option('outer_axis', False)}")
+        self.note(f"{what} fit with and without the axis of {option('outer_index')}; by the direction in which the "
+                  f"readings run, they {'have' if seen else 'do not have'} it. Set {option('outer_axis', not seen)} if "
+                  "that is wrong")
         return seen
 
 

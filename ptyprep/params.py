@@ -44,6 +44,7 @@ from ptyprep.reading import (  # noqa: F401 - Array: to declare with
     with_article,
     words,
 )
+from ptyprep.spelling import option
 
 #: Where a value can come from; a later one wins.
 ORIGINS = ("default", "detector", "config file", "command line", "keyword")
@@ -404,7 +405,7 @@ def _flatten(node, mapping, prefix=""):
             found, wrong = found + inside, wrong + strange
         else:
             wrong.append(f"{item.prefix[:-1]!r} of recipe {node.recipe_name!r} is a group, got {short(value)}; "
-                         f"set its members {', '.join(item.prefix + member for member in item.tree)}")
+                         f"set its members {', '.join(option(item.prefix + member) for member in item.tree)}")
     wrong += [_unknown(node, name) for name in unknown[:MANY]]
     if len(unknown) > MANY:
         wrong.append(f"and {len(unknown) - MANY} more that recipe {node.recipe_name!r} does not have")

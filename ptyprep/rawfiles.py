@@ -12,6 +12,7 @@ from functools import wraps
 from typing import NamedTuple
 
 from ptyprep.errors import ChangedError
+from ptyprep.spelling import option
 
 _under_way = ContextVar("raw files of the scan that is under way", default=None)
 
@@ -81,8 +82,8 @@ class RawFiles:
         else:
             what = f"it was written at {time.ctime(now.changed / 1e9)}"
         raise ChangedError(f"{path}: {what} since the scan first opened it, so that frames of two files may be mixed; "
-                           f"the output is not finished. Prepare the scan again from its beginning (overwrite) when "
-                           f"nobody writes its raw files any more")
+                           "the output is not finished. Prepare the scan again from its beginning "
+                           f"({option('overwrite', True)}) when nobody writes its raw files any more")
 
 
 def opening(path, *, appended=False):

@@ -14,6 +14,7 @@ from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.masks import Masks, as_text, from_text
 from ptyprep.mpi import share as share_of
 from ptyprep.rawfiles import noting
+from ptyprep.spelling import option
 
 
 class Run:
@@ -70,7 +71,7 @@ class Run:
             return
         if self._ask(1, selection.extent(range(taken, taken + 1)).start)[0] > 0:
             raise OutputError(f"{self._scan.p.dfile} is finished with {taken} scan points, and now there are more. Set "
-                              f"overwrite to make it again, or name another output")
+                              f"{option('overwrite', True)} to make it again, or name another output")
 
     def next(self, frames, *, keep, ahead, pause=None, progress=None):
         """`PtyScan.auto`, which may be `ahead`: of the disk by one chunk, and of who takes the frames by another.
@@ -366,12 +367,13 @@ class Run:
         if negative:
             part = negative / (self.kept * np.prod(scan.window.shape))
             done = {"keep": "kept", "zero": "set to 0", "mask": "masked"}[scan.on_negative]
-            yield (f"counts below 0: {negative} ({part:.2g} of all); they are {done}. Set negative to keep, zero or "
-                   f"mask" + ("; all are -1 or -2, which mark bad pixels of a PILATUS" if ones == negative else ""))
+            yield (f"counts below 0: {negative} ({part:.2g} of all); they are {done}. Set "
+                   f"{option('negative', 'keep', 'zero', 'mask')}"
+                   + ("; all are -1 or -2, which mark bad pixels of a PILATUS" if ones == negative else ""))
         if near:
             masked = limits.most is not None and limits.near > limits.most
             yield (f"counts of {limits.near}, next to the detector's mark {limits.near + 1}: {near}; they are "
-                   f"{'masked' if masked else 'kept'}. Set bad_pixels.near_overflow to keep or mask")
+                   f"{'masked' if masked else 'kept'}. Set {option('bad_pixels.near_overflow', 'keep', 'mask')}")
 
     def _fill_up(self, frames):
         """Frames of weight 0 until there are as many as those who read along were told, `frames` in a chunk.

@@ -14,6 +14,7 @@ from ptyprep.errors import SourceError
 from ptyprep.masks import from_text
 from ptyprep.rawfiles import noting
 from ptyprep.share import prepare
+from ptyprep.spelling import option
 
 FRAMES, BLOCK = 64, 8       # how many are looked at, and how many of them are added at a time
 
@@ -42,7 +43,7 @@ def _about_center(center, sigma, recorded):
     away = np.abs(np.subtract(center, recorded))
     if sigma and (away > np.maximum(3 * np.array(sigma), 1)).any():
         note += (f": they are {away[0]:.1f} rows and {away[1]:.1f} columns apart, which is more than the uncertainty; "
-                 f"set center=row,col to decide")
+                 f"set {option('center', words=('row', 'column'))} to decide")
     return note
 
 
@@ -63,7 +64,7 @@ def _seen(scan, what, extremes=False):
     n = scan.there(range(scan.selection.count or FRAMES))
     if n == 0:
         raise SourceError(f"{scan.where}{what} looks at frames of the scan, and none is there yet: begin when the scan "
-                          f"has begun, or do without it (auto_center: set center)")
+                          f"has begun, or do without it (for {option('auto_center')}: set {option('center')})")
     chosen, comm = scan.selection.raw(range(n)), scan.comm
     points = [chosen[k] for k in np.unique(np.linspace(0, n - 1, min(n, FRAMES)).astype(int))]
     blocks = [points[i:i + BLOCK] for i in range(0, len(points), BLOCK)]

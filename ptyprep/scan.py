@@ -28,6 +28,7 @@ from ptyprep.selection import Selection
 from ptyprep.sinks import SINKS, earlier, refuse
 from ptyprep.sources import layout_of
 from ptyprep.sources.formats import limits_of
+from ptyprep.spelling import option
 from ptyprep.threads import HookThreads, fair_share, processors
 from ptyprep.units import photon_energy_of_electrons
 
@@ -234,7 +235,7 @@ class PtyScan(Tree):
         count = len(self.positions) if self.positions is not None else self.p.num_frames
         if count is None:
             raise RecipeError(f"{self.recipe_name}: the number of frames is not known: give positions, a source, "
-                              f"check() or num_frames")
+                              f"check() or {option('num_frames')}")
         return min(frames, count - start), start + frames >= count
 
     def load(self, indices):
@@ -362,7 +363,7 @@ class PtyScan(Tree):
         progress : called after each chunk with the number of its frames
         """
         if self.p.dfile is None:
-            raise ParameterError("prepare() saves frames: set dfile, or take them from batches()")
+            raise ParameterError(f"prepare() saves frames: set {option('dfile')}, or take them from batches()")
         for _ in self._begun().batches(frames or None, PAUSE, keep=False, progress=progress):
             pass
 
@@ -564,11 +565,13 @@ class PtyScan(Tree):
         if p.name not in (None, self.recipe_name, *(cls.__name__ for cls in type(self).__mro__)):
             raise ParameterError(f"these parameters are for recipe {p.name!r}, this is {self.recipe_name!r}")
         if p.save and p.dfile is None:
-            raise ParameterError(f"save={p.save!r} needs dfile, the .ptyd file to write")
+            raise ParameterError(f"{option('save', p.save)} needs {option('dfile')}, the .ptyd file to write")
         if p.overwrite and p.resume:
-            raise ParameterError("overwrite starts again and resume continues: set one of them")
+            raise ParameterError(f"{option('overwrite', True)} starts again and {option('resume', True)} continues: "
+                                 "set one of them")
         if p.auto_center and p.given("auto_center") and p.given("center") and p.center is not None:
-            raise ParameterError(f"center={p.center} and auto_center were both given: leave out one of them")
+            raise ParameterError(f"{option('center', p.center)} and {option('auto_center', True)} were both given: "
+                                 "leave out one of them")
 
     def _record(self, geometry):
         """Take what was recorded, where the user said nothing."""
@@ -596,7 +599,8 @@ class PtyScan(Tree):
             unread = [name for name in self.p.origins() if name.startswith("positions.") and self.p.given(name)
                       and not name.startswith(("positions.bounding_box.", "positions.skip"))]
             if unread:
-                self.note(f"positions_theory is used as it is: {', '.join(unread)} change nothing")
+                self.note(f"{option('positions_theory')} is used as it is: {', '.join(map(option, unread))} change "
+                          "nothing")
         known = found[np.isfinite(found).all(axis=1)]
         if len(known) > 1 and not np.ptp(known, axis=0).any():
             self.note(f"all {len(known)} positions are the same")
@@ -612,8 +616,8 @@ class PtyScan(Tree):
             counts["frames"] = there
         theory = p.positions_theory is not None and counts["positions"] < counts.get("frames", 0)
         if theory:              # it says how many frames are meant
-            self.note(f"positions_theory has {counts['positions']} positions and the scan {there} frames: the first "
-                      f"{counts['positions']} are taken")
+            self.note(f"{option('positions_theory')} has {counts['positions']} positions and the scan {there} frames: "
+                      f"the first {counts['positions']} are taken")
             del counts["frames"]
         wanted = Selection.of(p.frames, num_frames=p.num_frames)
         fewest = min(counts.values(), default=None)
@@ -621,15 +625,17 @@ class PtyScan(Tree):
             raise PositionError(
                 f"{self.where}{counts['frames']} frames but {counts['positions']} positions: which belong together "
                 f"cannot be told. "
-                + (f"Where the first {fewest} do, set num_frames={fewest}; else mend the positions" if fewest else
+                + (f"Where the first {fewest} do, set {option('num_frames', fewest)}; else mend the "
+                   "positions" if fewest else
                    "Say where the positions are"))
         if fewest is None and points is None:
             return wanted
         selection = Selection.of(p.frames, available=fewest, num_frames=p.num_frames, points=points)
         if p.num_frames and selection.count < p.num_frames:
-            self.note(f"{selection.count} frames are there, fewer than num_frames={p.num_frames}")
+            self.note(f"{selection.count} frames are there, fewer than {option('num_frames', p.num_frames)}")
         if self.positions is not None:
-            hint = "; positions.mismatch says what to do without one" if "positions.mismatch" in p.flat() else ""
+            hint = "" if "positions.mismatch" not in p.flat() else \
+                f"; {option('positions.mismatch')} says what to do without one"
             refuse_unknown(self.positions, selection.raw(range(selection.count)), hint=hint)
         return selection
 
@@ -662,7 +668,7 @@ class PtyScan(Tree):
                 time.sleep(PAUSE)
         shape, dtype, self._loads_positions = self.comm.from_root(first)
         if self._loads_positions and self.p.positions_theory is not None:
-            self.note("load() brings positions with the frames: they are used instead of positions_theory")
+            self.note(f"load() brings positions with the frames: they are used instead of {option('positions_theory')}")
         return shape, dtype
 
     def _load_weight(self):
@@ -670,8 +676,8 @@ class PtyScan(Tree):
         self.reasons = np.zeros(self.raw_shape, np.uint16)
         problem = getattr(self.source, "mask_problem", None)
         if problem and self.p.detector_mask == "use":
-            raise SourceError(f"{problem}. Without it the mask is not known: set detector_mask=ignore to go on, and "
-                              f"mask.file to another one")
+            raise SourceError(f"{problem}. Without it the mask is not known: set {option('detector_mask', 'ignore')} "
+                              f"to go on, and {option('mask.file')} to another one")
         if weight is None:
             return np.ones(self.raw_shape, bool)
         if np.shape(weight) != self.raw_shape:
@@ -692,7 +698,8 @@ class PtyScan(Tree):
         keys = {f"/{value.strip('/')}" for name, value in self.p.flat().items() if name.endswith(".key") and value}
         yield from (said for name, said in getattr(self.source, "waiting", {}).items() if name not in keys)
         if self.on_negative is None and self.p.given("negative"):
-            yield "negative changes nothing, because a dark field is subtracted: darkfield.negative says it then"
+            yield (f"{option('negative')} changes nothing, because a dark field is subtracted: "
+                   f"{option('darkfield.negative')} says it then")
 
     def _count_limits(self):
         """(`Limits` of raw counts; what is done with those below 0, None where a dark field is subtracted first)."""
@@ -714,7 +721,7 @@ class PtyScan(Tree):
         if own and not isinstance(corrections, Corrections):
             raise RecipeError(f"{self.where}it has a mask for each frame, which only a Corrections can take in: "
                               f"{self.recipe_name}.load_corrections() returned {type(corrections).__name__}. Set "
-                              f"detector_mask=ignore to go on without")
+                              f"{option('detector_mask', 'ignore')} to go on without")
         if own:
             corrections = corrections.also(detector_mask=masks[0], detector_bits=masks[1])
         return corrections.checked(self.raw_shape, count)
@@ -722,14 +729,14 @@ class PtyScan(Tree):
     def needs(self):
         """[(parameter, what to set)] without which this scan cannot be prepared: they are never invented."""
         p, needs = self.p, []
-        for name, example in (("energy", "energy='7.2 keV'"), ("distance", "distance='2.1 m'"),
-                              ("psize", "psize='75 um'")):
+        for name, example in (("energy", "7.2 keV"), ("distance", "2.1 m"), ("psize", "75 um")):
             if getattr(p, name) is None:
-                needs.append((name, example))
+                needs.append((name, option(name, example)))
         if p.center is None and not self.finds_center:
-            needs.append(("center", "center=(row, column) in raw pixels, or auto_center=True"))
+            needs.append(("center", f"{option('center', words=('row', 'column'))} in raw pixels, or "
+                                    f"{option('auto_center', True)}"))
         if self.positions is None and type(self).load is PtyScan.load:
-            needs.append(("positions", "positions_theory, or answer load_positions()"))
+            needs.append(("positions", f"{option('positions_theory')}, or answer load_positions()"))
         return needs
 
     def _require(self):
@@ -747,8 +754,8 @@ class PtyScan(Tree):
             wanted = self.selection.among(frames)
             if wanted:
                 raise SourceError(f"{reason}. Frames that are missing for it: {wanted} ({frames.start} to "
-                                  f"{frames.stop - 1}, counted from 0); set bad_frames='drop' or 'mask' to prepare the "
-                                  f"others")
+                                  f"{frames.stop - 1}, counted from 0); set {option('bad_frames', 'drop', 'mask')} to "
+                                  "prepare the others")
 
     @property
     def where(self):
@@ -765,7 +772,8 @@ class PtyScan(Tree):
                                   rebin=p.rebin, mean=p.rebin_mode == "mean", margin=p.padding or 0)
         except FrameError as err:
             if "center" in str(err) and p.origin("center") == "detector":
-                raise FrameError(f"{err}. It is what the detector recorded: set center, or auto_center=True") from None
+                raise FrameError(f"{err}. It is what the detector recorded: set {option('center')}, or "
+                                 f"{option('auto_center', True)}") from None
             raise
 
     def _find_bad_pixels(self):

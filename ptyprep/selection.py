@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ptyprep.errors import ParameterError
+from ptyprep.spelling import option
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Selection:
             chosen = listed[first:last:step][:num_frames]
             if not len(chosen):
                 raise ParameterError(f"no scan point is left of the {available} that there are"
-                                     + (f": frames={frames!r} selects none of the {len(listed)} that other parameters "
-                                        f"leave" if len(listed) else ""))
+                                     + (f": {option('frames', frames)} selects none of the {len(listed)} that other "
+                                        "parameters leave" if len(listed) else ""))
             return cls(count=len(chosen), points=chosen)
         if last is not None and available is not None:
             last = min(last, available)
@@ -54,7 +55,7 @@ class Selection:
         if num_frames is not None:
             count = num_frames if count is None else min(count, num_frames)
         if count == 0:
-            raise ParameterError(f"frames={frames!r} selects none of the {available} scan points")
+            raise ParameterError(f"{option('frames', frames)} selects none of the {available} scan points")
         return cls(first, step, count)
 
     def raw(self, span):
@@ -99,6 +100,6 @@ def _parse(frames):
         if first < 0 or step < 1 or last is not None and last <= first:
             raise ValueError(frames)
     except ValueError:
-        raise ParameterError(f"frames={frames!r}: expected first:last:step, such as 0:500 or ::2, counted from 0, "
-                             f"last excluded") from None
+        raise ParameterError(f"{option('frames', frames)}: expected first:last:step, such as 0:500 or ::2, counted "
+                             "from 0, last excluded") from None
     return first, last, step

@@ -12,6 +12,7 @@ from ptyprep.loaded import Loaded, load_readable, unreadable
 from ptyprep.masks import Masks
 from ptyprep.positions import checked, refuse_unknown
 from ptyprep.sources.blocks import block, slices
+from ptyprep.spelling import option
 from ptyprep.threads import Begun, in_threads
 
 
@@ -234,7 +235,7 @@ def _readable(scan, points, together, again, shape):
         if policy == "raise" or not unreadable(err):
             err.add_note(f"while in {who}.load() of scan points {points[0]} to {points[-1]}")
             if unreadable(err):
-                err.add_note("bad_frames='drop' or 'mask' goes on without frames that cannot be read")
+                err.add_note(f"{option('bad_frames', 'drop', 'mask')} goes on without frames that cannot be read")
             raise
         blank = np.zeros(shape, scan.raw_dtype) if policy == "mask" else None
         loaded = load_readable(again, points, who, {scan.raw_shape, scan.window.shape}, blank=blank)
@@ -284,6 +285,6 @@ def _positions_of(scan, loaded):
     if loaded.bad:
         point, why = loaded.bad[0]
         raise PositionError(f"{who}: scan point {point} cannot be read ({why}), and its position comes with it: "
-                            f"bad_frames='mask' cannot keep its place; set 'drop'")
-    raise PositionError(f"{who}: no positions: load_positions() gave none, and load() none with the frames; answer "
-                        f"one of them, or set positions_theory")
+                            f"{option('bad_frames', 'mask')} cannot keep its place; set {option('bad_frames', 'drop')}")
+    raise PositionError(f"{who}: no positions: load_positions() gave none, and load() none with the frames; answer one "
+                        f"of them, or set {option('positions_theory')}")

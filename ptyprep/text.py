@@ -13,6 +13,7 @@ import numpy as np
 
 from ptyprep.errors import PositionError
 from ptyprep.rawfiles import opening
+from ptyprep.spelling import options
 from ptyprep.units import metres
 
 AXES = (("y", "x"), ("slow", "fast"))       # names of columns that say which axis they are
@@ -65,10 +66,10 @@ class Table(NamedTuple):
         if len(found) == 1:
             return found[0]
         if self.doubt and not found:
-            raise PositionError(f"{self.doubt}. Set {parameter} to the number of the column, counted from 0")
+            raise PositionError(f"{self.doubt}. Set {options(parameter)} to the number of the column, counted from 0")
         count = f"{len(found)} columns" if found else "no column"
         raise PositionError(f"{self.where}: {count} {key!r}; its columns of numbers are {', '.join(self.keys())}. Set "
-                            f"{parameter} to one of them, or to its number, counted from 0")
+                            f"{options(parameter)} to one of them, or to its number, counted from 0")
 
 
 class _Line(NamedTuple):

@@ -4,6 +4,8 @@ import re
 import tokenize
 import unicodedata
 
+from ptyprep.spelling import option
+
 HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
 KEV = 1.602176634e-16       # J, exact (SI 2019)
 ELECTRON = 510.99895069     # keV, m c² (CODATA 2022)
@@ -87,23 +89,24 @@ def recorded(quantity, value, unit, usual, where):
 
     >>> recorded("distance", 200.0, "mm", "m", "a.cbf: Detector_distance")
     (0.2, None)
-    >>> recorded("distance", 513.8, "", None, "a.nxs: distance")[1]
-    "a.nxs: distance = 513.8 has no unit and counts as not recorded; set distance, with its unit, such as '2.1 m'"
+    >>> recorded("distance", 513.8, "", None, "a.nxs")[1]
+    "a.nxs = 513.8 has no unit and counts as not recorded; set distance, with its unit, such as distance='2.1 m'"
     """
     to, least, most = QUANTITIES[quantity]
     asks = "energy" if quantity == "wavelength" else quantity
     if not value > 0 or value == float("inf"):
         return None, f"{where} = {value:g} counts as not recorded"
     if not unit and usual is None:
-        return None, (f"{where} = {value:g} has no unit and counts as not recorded; set {asks}, with its unit, such as "
-                      f"'{EXAMPLES[asks]}'")
+        return None, (f"{where} = {value:g} has no unit and counts as not recorded; set "
+                      f"{option(asks)}, with its unit, such as {option(asks, EXAMPLES[asks])}")
     found = convert(value, unit or usual, to)
     if found is None:
-        return None, f"{where} = {value:g} in {unit!r}, no unit of {_KINDS[to]}, counts as not recorded; set {asks}"
+        return None, (f"{where} = {value:g} in {unit!r}, no unit of {_KINDS[to]}, counts as not recorded; set "
+                      f"{option(asks)}")
     if not least <= found <= most:
         said = f"in {unit!r}" if unit else f"without a unit, which means {usual} there,"
         return None, (f"{where} = {value:g} {said} is impossible ({found:g} {to}) and counts as not recorded; set "
-                      f"{asks}")
+                      f"{option(asks)}")
     return found, None
 
 

@@ -17,6 +17,7 @@ from ptyprep.sinks.parts import CHECKED, WEIGHTS, checksum_of_frames, write_colu
 from ptyprep.sinks.runs import FINGERPRINT
 from ptyprep.sources.hdf5 import Hdf5Stack, open_hdf5, pieces_of, read_dataset, read_numbers, reading
 from ptyprep.sources.ptyd import folders_of, numbers_of, open_chunk, part_of
+from ptyprep.spelling import option
 
 STACKS, COLUMNS = ("data", "weights"), ("indices", "frame_ids", "positions")
 GEOMETRY = ("energy", "distance", "psize", "shape")
@@ -106,7 +107,8 @@ def _examine(file, parts=None, *, moved=False):
         expected = None if frames is None or expected is None else expected + frames
         yield _Examined(number, f"chunk {number}", found, frames or 0, shape, path)
     if there < numbers[-1]:
-        why = ("not there: still being written, interrupted (prepare --resume goes on), or elsewhere (repair --parts)"
+        why = (f"not there: still being written, interrupted (prepare with {option('resume', True)} goes on), or "
+               f"elsewhere (repair with {option('parts')})"
                if str(there + 1) in file["chunks"] else "not there")
         yield _Examined(there + 1, _names(there + 1, numbers[-1]), [(why, ALL)])
 
@@ -150,7 +152,8 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False, trusted=Fa
         if not good:
             raise SourceError(f"{source}: not one frame can be read: {'; '.join(lost)}")
         if lost and not drop:
-            raise SourceError(f"{source}: {'; '.join(lost)}. To keep the others, repair it with drop (--drop)")
+            raise SourceError(f"{source}: {'; '.join(lost)}. To keep the others, repair it with "
+                              f"{option('drop', True)}")
         notes = [f"left out {what}" for what in lost]
         told, info = (dict(_readable(group, notes)) for group in (meta, file.get("info")))
         joined = _Joined(file, good, parts)
@@ -202,7 +205,7 @@ def _not_in_place(source, target, overwrite):
         if source.exists() and target.samefile(source):
             raise OutputError(f"{target} is the file that is read; name another output")
         if not overwrite:
-            raise OutputError(f"{target} exists; choose another name, or set overwrite to replace it")
+            raise OutputError(f"{target} exists; choose another name, or set {option('overwrite', True)} to replace it")
     return source, target
 
 

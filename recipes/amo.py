@@ -11,6 +11,7 @@ from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
 from ptyprep.sources.hdf5 import reading
+from ptyprep.spelling import option
 
 
 class Amo(FileScan):
@@ -60,14 +61,15 @@ class Amo(FileScan):
         p, more = self.p, {}
         for name, mine, group in (("dark", p.dark_file, p.darkfield), ("flat", p.flat_file, p.flatfield)):
             if mine and (group.file or group.key):
-                raise ParameterError(f"{name}_file and {name}field were both given: leave out one of them")
+                raise ParameterError(f"{option(f'{name}_file')} and {name}field were both given: leave out one of them")
             if mine:
                 more[name] = self._mean(mine)
         given = super().load_corrections()
         if "flat" in more:
             dark = more.get("dark", getattr(given, "dark", None))
             if dark is not None and not isinstance(dark, np.ndarray):
-                raise ParameterError("flat_file needs one dark field for all frames; darkfield.file has one for each")
+                raise ParameterError(f"{option('flat_file')} needs one dark field for all frames; "
+                                     f"{option('darkfield.file')} has one for each")
             more["flat"] = more["flat"] - (0 if dark is None else dark)
         return (given or Corrections(negative=p.darkfield.negative)).also(**more) if more else given
 

@@ -10,6 +10,7 @@ from ptyprep.errors import PositionError, SourceError
 from ptyprep.mda import read_mda
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import Piece, dataset_in, is_hdf5, read_numbers, reading, unit_of
+from ptyprep.spelling import option
 
 
 class Aps2Id(FileScan):
@@ -67,7 +68,8 @@ class Aps2Id(FileScan):
             pieces.append(replace(piece, start=start, first=p.skip_points, count=count))
             start += count
         if not pieces:
-            raise SourceError(f"{p.file}: no line is long enough; see skip_points and min_points")
+            raise SourceError(f"{p.file}: no line is long enough; see {option('skip_points')} and "
+                              f"{option('min_points')}")
         source = Hdf5Stack.of_pieces(p.file, pieces, (start, *shape))
         if len(pieces) > 1 and len(set(self._counts)) == 1:
             source.grid = len(pieces), pieces[0].count
@@ -107,7 +109,7 @@ class Aps2Id(FileScan):
         """What makes metres of readings, which are in mm where nobody says a unit."""
         where = f"{path}: {readings.name}"
         if not readings.units and multiplier is None and self.p.positions.unit is None:
-            self.note(f"{where} has no unit and is taken as mm; positions.unit is to change that")
+            self.note(f"{where} has no unit and is taken as mm; {option('positions.unit')} is to change that")
             return 1e-3
         return self.metres(multiplier, readings.units, where)
 
@@ -140,11 +142,12 @@ def _series(path, first):
     lowest, highest = min(there), max(there)
     if first is None and lowest > 1:
         raise SourceError(f"{path}: the lowest number beside it is {lowest}: is that the first line, or were others "
-                          f"lost? Set first_line; or series=False, if this file has all frames")
+                          f"lost? Set {option('first_line')}; or {option('series', False)}, if this file has all "
+                          "frames")
     first = lowest if first is None else first
     if not first <= highest < first + 10 * len(there) + 100:
         raise SourceError(f"{path}: {len(there)} files beside it have numbers from {lowest} to {highest}: these are no "
-                          f"lines from {first} on. See first_line and series")
+                          f"lines from {first} on. See {option('first_line')} and {option('series')}")
     return [there.get(number, path.with_name(f"{prefix}{number:0{len(digits)}d}{path.suffix}"))
             for number in range(first, highest + 1)]
 

@@ -16,6 +16,7 @@ from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
 from ptyprep.spec import read_scan
+from ptyprep.spelling import option
 
 # By the detector's folder: the turn to what the beamline shows (see `orientation`), and the pixel [m]
 DETECTORS = {"pilatus_1": (3, 172e-6), "pilatus_2": (3, 172e-6), "eiger_4": (0, 75e-6), "eiger9": (0, 75e-6),
@@ -67,12 +68,13 @@ class Csaxs(FileScan):
         p, files = self.p, self._files()
         turned, self._pixel = DETECTORS.get(p.detector, (p.orientation, None))
         if p.detector not in DETECTORS and not p.given("orientation"):
-            raise ParameterError(f"detector={p.detector!r}: how its frames are shown is known of "
-                                 f"{', '.join(DETECTORS)} only: set orientation")
+            raise ParameterError(f"{option('detector', p.detector)}: how its frames are shown is known of "
+                                 f"{', '.join(DETECTORS)} only: set {option('orientation')}")
         self._shown = orientation_flags(turned)
         p.record("orientation", self._shown)
         if orientation_flags(p.orientation) != self._shown and not p.given("motors_multiplier"):
-            self.note(f"motors_multiplier is that for frames as the beamline shows them, orientation={self._shown}")
+            self.note(f"{option('motors_multiplier')} is that for frames as the beamline shows them, "
+                      f"{option('orientation', self._shown)}")
         if not is_hdf5(files[0]):
             return ImageFiles(files)
         source = Hdf5Stack.joined(files, p.key or self._key(files[0]))
@@ -103,15 +105,15 @@ class Csaxs(FileScan):
         motors = next((pair for pair in known if set(pair) <= set(names)), None)
         if motors is None:
             raise PositionError(f"{where}: no columns {' or '.join(' and '.join(pair) for pair in known)}; it has "
-                                f"{', '.join(names) or 'none'}. Set motors")
+                                f"{', '.join(names) or 'none'}. Set {option('motors')}")
         found = [column(name) for name in motors]
         frames, n, burst = self.source.shape[0], len(found[0]), self.p.burst_frames
         if not n:
             raise PositionError(f"{where}: not one position; was the scan stopped, or are they elsewhere "
-                                f"(position_source)?")
+                                f"({option('position_source')})?")
         if burst == 1 and frames > n and frames % n == 0:
             raise PositionError(f"{where}: {n} positions for {frames} frames in {self.source.path}: set "
-                                f"burst_frames={frames // n} if each has so many")
+                                f"{option('burst_frames', frames // n)} if each has so many")
         repeat = np.repeat if self.p.burst_number == "second" else lambda values, k: np.tile(values, k)
         return Points(*(repeat(values, burst) * multiplier
                         for values, multiplier in zip(found, self.p.motors_multiplier)))
@@ -125,7 +127,7 @@ class Csaxs(FileScan):
             good = _matlab_mask(path)[::-1 if flipud else 1, ::-1 if fliplr else 1]
             good = good.T if transpose else good
         else:
-            good = read_array(path, "entry/collection/mask", parameter="mask.file and mask.key instead").values != 0
+            good = read_array(path, "entry/collection/mask", parameter=["mask.file", "mask.key"]).values != 0
         if good.shape != self.source.shape[1:]:
             raise SourceError(f"{path}: a mask of {good.shape} for raw frames of {self.source.shape[1:]}")
         return good if given is None else good & (np.asarray(given) > 0)
@@ -143,14 +145,14 @@ class Csaxs(FileScan):
             found = [file for file in next(filter(None, found), []) if file.exists() or file.is_symlink()]
             if place == nexus and len(found) > 1:
                 raise SourceError(f"{place}: which of {', '.join(f.name for f in found)} has the frames? Set "
-                                  f"frames_path")
+                                  f"{option('frames_path')}")
             if found:
                 notes = []
                 found = in_order(found, notes)
                 self.note(*(notes if is_hdf5(found[0]) else ()))        # images say it themselves
                 return found
-        raise SourceError(f"{' and '.join(map(str, places))}: no .cbf and no .h5 file; set detector, scan_number or "
-                          f"frames_path")
+        raise SourceError(f"{' and '.join(map(str, places))}: no .cbf and no .h5 file; set {option('detector')}, "
+                          f"{option('scan_number')} or {option('frames_path')}")
 
     def _key(self, path):
         name = self.p.detector
@@ -160,14 +162,16 @@ class Csaxs(FileScan):
                 key += "/data" * isinstance(file.get(key), h5py.Group)
                 if key in file:
                     return key
-        raise SourceError(f"{path}: no frames of {name}: none of {', '.join(keys)}. Set detector or key")
+        raise SourceError(f"{path}: no frames of {name}: none of {', '.join(keys)}. Set {option('detector')} or "
+                          f"{option('key')}")
 
     def _table(self):
         """(where, names, the column of a name) of the positions."""
         p, n = self.p, self.p.scan_number
         if p.position_source == "spec":
             if (scan := self._spec()) is None:
-                raise PositionError(f"{p.path}: no SPEC file in specES1/dat-files or spec/dat-files; set spec_file")
+                raise PositionError(f"{p.path}: no SPEC file in specES1/dat-files or spec/dat-files; set "
+                                    f"{option('spec_file')}")
             return scan.where, scan.names, scan.column
         usual, frames = p.path / "specES1" / "scan_positions" / f"scan_{n:05d}.dat", self.source.files[0]
         path = p.orchestra_file or usual
@@ -211,8 +215,8 @@ def _orchestra(path, scan_number):
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as err:
-        raise PositionError(f"{path}: no positions of orchestra ({err.strerror or err}); set orchestra_file, or "
-                            f"position_source") from err
+        raise PositionError(f"{path}: no positions of orchestra ({err.strerror or err}); set "
+                            f"{option('orchestra_file')}, or {option('position_source')}") from err
     title, header = (lines + ["", ""])[:2]
     said = re.match(r"Scan\s+(\d+)", title)
     if not said or int(said[1]) != scan_number:
@@ -239,7 +243,7 @@ def _matlab_mask(path):
             size = tuple(int(n) for n in found["valid_mask"]["framesize"])
             good = np.isin(np.arange(1, np.prod(size) + 1), found["valid_mask"]["indices"]).reshape(size, order="F")
     except (KeyError, TypeError, ValueError, IndexError) as err:
-        raise SourceError(f"{path}: no mask, and no valid_mask with indices and framesize, can be read "
+        raise SourceError(f"{path}: no mask, and no {option('valid_mask')} with indices and framesize, can be read "
                           f"({type(err).__name__}: {err})") from err
     if good.ndim != 2:
         raise SourceError(f"{path}: a mask of shape {good.shape}; expected (h, w)")

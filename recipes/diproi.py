@@ -11,6 +11,7 @@ from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
 from ptyprep.sources.hdf5 import Found, dataset_in, is_hdf5, read_numbers, reading, unit_of
+from ptyprep.spelling import option
 from ptyprep.units import photon_energy
 
 MOTORS = ("DPI/SampleX", "DPI/SampleY")
@@ -85,12 +86,13 @@ class Diproi(FileScan):
         elif is_hdf5(p.file) and p.slow_key is None and p.fast_key is None:
             whole = read_array(p.file, self.p.refined_key, parameter="refined_key", dims=(2,))
             if len(whole.values) != 2:
-                raise PositionError(f"{whole.where} has shape {whole.values.shape}; expected (2, n). Set refined_key, "
-                                    f"or positions.slow_key and positions.fast_key")
+                raise PositionError(f"{whole.where} has shape {whole.values.shape}; expected (2, n). Set "
+                                    f"{option('refined_key')}, or {option('positions.slow_key')} and "
+                                    f"{option('positions.fast_key')}")
             if p.unit is None and None in (p.slow_multiplier, p.fast_multiplier):
                 raise ParameterError(f"{whole.where}: nothing says whether refined positions are in metres or in "
-                                     f"pixels of the object. Set positions.unit, or positions.slow_multiplier and "
-                                     f"positions.fast_multiplier")
+                                     f"pixels of the object. Set {option('positions.unit')}, or "
+                                     f"{option('positions.slow_multiplier')} and {option('positions.fast_multiplier')}")
             found = [Named(row, None, whole.where) for row in whole.values]
         else:
             return super().readings(path)
@@ -102,7 +104,8 @@ class Diproi(FileScan):
         if key is None:
             return points
         if path is None:
-            raise ParameterError("subset_key is given: set positions.file, the file that has it")
+            raise ParameterError(f"{option('subset_key')} is given: set {option('positions.file')}, the file that has "
+                                 "it")
         n = self.source.shape[0]
         subset = read_array(path, key, parameter="subset_key")
         odd = subset.values[~np.isin(subset.values, np.arange(1, n + 1))]
@@ -138,5 +141,6 @@ class Diproi(FileScan):
     def _refuse_lost(self):
         lost = self.source.missing
         if lost and self.p.bad_frames == "raise":
-            raise SourceError(f"{lost[0][1]}. Frame {lost[0][0].start} has no position therefore; set bad_frames and "
-                              f"positions.mismatch to 'drop' to prepare the others")
+            raise SourceError(f"{lost[0][1]}. Frame {lost[0][0].start} has no position therefore; set "
+                              f"{option('bad_frames', 'drop')} and {option('positions.mismatch', 'drop')} to prepare "
+                              "the others")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from ptyprep import FileScan, Par
 from ptyprep.sources import DectrisMaster
+from ptyprep.spelling import option
 
 
 class Eiger(FileScan):
@@ -22,6 +23,6 @@ class Eiger(FileScan):
         needs = super().needs()
         if self.source.electrons and self.p.electron_data is None:
             energy = "the energy" if self.p.energy is None else f"the energy in the file, {self.p.energy:g} keV,"
-            needs.insert(0, ("electron_data", f"electron_data=True ({self.source.description} counts electrons: "
-                                              f"{energy} is then their kinetic energy)"))
+            needs.insert(0, ("electron_data", f"{option('electron_data', True)} ({self.source.description} counts "
+                                              f"electrons: {energy} is then their kinetic energy)"))
         return needs

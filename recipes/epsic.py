@@ -9,6 +9,7 @@ from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import read_dataset, reading
 from ptyprep.sources.recorded import read_mask
+from ptyprep.spelling import option
 
 
 class Epsic(FileScan):
@@ -47,7 +48,8 @@ class Epsic(FileScan):
                 there = [name for name in ["data/frames", *there] if isinstance(file.get(name), h5py.Dataset)]
                 if not there:
                     raise SourceError(f"{path}: neither data/frames nor Experiments/*/data in it; expected a scan that "
-                                      f"was converted from MIB. Its groups are {', '.join(file) or 'none'}; set key")
+                                      f"was converted from MIB. Its groups are {', '.join(file) or 'none'}; set "
+                                      f"{option('key')}")
                 key = there[0]
         source = Hdf5Stack(path, key)
         with reading(self._metadata_file(), "a file with the microscope's metadata") as file:
@@ -68,7 +70,8 @@ class Epsic(FileScan):
         if step is None:
             step = self._said("step_size(m)")
         if step is None or not np.all(np.asarray(step) > 0):
-            raise ParameterError(f"{path}: the step of the raster is not recorded; set stepsize, such as '12 pm'")
+            raise ParameterError(f"{path}: the step of the raster is not recorded; set {option('stepsize', '12 pm')}, "
+                                 "for example")
         rows, columns = self._raster(frames)
         r, c = np.mgrid[:rows, :columns]
         sy, sx = np.broadcast_to(step, 2)
@@ -79,8 +82,9 @@ class Epsic(FileScan):
         shape = self.p.scan_shape or self.source.grid or self._said("4D_shape", lambda values: tuple(values[:2]))
         if shape is None or int(np.prod(shape)) != frames:
             said = "no raster is recorded" if shape is None else f"a raster of {shape[0]} x {shape[1]}"
-            raise ParameterError(f"{self.p.file}: {frames} frames, and {said}; set scan_shape=(rows, columns). With "
-                                 f"fly-back a raster of 256 x 256 is 256 x 255")
+            raise ParameterError(f"{self.p.file}: {frames} frames, and {said}; set "
+                                 f"{option('scan_shape', words=('rows', 'columns'))}. With fly-back a raster of 256 x "
+                                 "256 is 256 x 255")
         return int(shape[0]), int(shape[1])
 
     def _metadata_file(self):

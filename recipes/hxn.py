@@ -11,6 +11,7 @@ from ptyprep.frame import whole
 from ptyprep.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
+from ptyprep.spelling import option
 from ptyprep.units import convert
 
 FRAMES = ("/entry/data/data", "/diff_data/*/det_images", "/entry/instrument/detector/data")
@@ -58,7 +59,7 @@ class Hxn(FileScan):
         if region is not None and region.shape == (2, 2):
             source.recorded["center"] = tuple((region.sum(axis=1) // 2).tolist())
             rows, cols = np.diff(region.astype(int)).ravel()
-            self.note(f"{self.p.file}: the region of the export is shape=({rows}, {cols})")
+            self.note(f"{self.p.file}: the region of the export is {option('shape', (rows, cols))}")
         return source
 
     def load_geometry(self):
@@ -78,8 +79,8 @@ class Hxn(FileScan):
         found["distance"], = self.quantity("distance", named.get("z_m"), usual="m") or [None]
         if psize := self.quantity("psize", named.get("ccd_pixel_um"), usual="um"):
             found["psize"] = psize[0]
-            self.note(f"the export says pixels of {psize[0] * 1e6:g} um whatever the detector (EIGER: 75 um), "
-                       f"and a distance that was typed in: compare psize and distance")
+            self.note(f"the export says pixels of {psize[0] * 1e6:g} um whatever the detector (EIGER: 75 um), and a "
+                       f"distance that was typed in: compare {option('psize')} and {option('distance')}")
         found = {name: value for name, value in found.items() if value is not None}
         return found | super().load_geometry()
 
@@ -103,12 +104,12 @@ class Hxn(FileScan):
         """What makes x across the beam of x of a stage that is turned."""
         angle = self.p.stage_rotation
         if angle is None and recorded is None:
-            self.note(f"{path}: no angle of the stage in it: x is taken as it is; set stage_rotation")
+            self.note(f"{path}: no angle of the stage in it: x is taken as it is; set {option('stage_rotation')}")
         if angle is None:
             angle = (convert(recorded.value, recorded.unit or "deg", "deg") if recorded else 0.0)
         if angle is None:
             raise PositionError(f"{path}: angle of the stage in {recorded.unit!r}, no unit of an angle; set "
-                                f"stage_rotation")
+                                f"{option('stage_rotation')}")
         of_angle = np.cos if abs(angle) <= 45 else np.sin
         return abs(of_angle(np.deg2rad(angle))) * (-1 if angle <= -45 else 1)
 
@@ -144,5 +145,5 @@ def _frames_in(path):
     if len(found) != 1:
         there = ", ".join(f"{key} {shape}" for key, shape in stacks.items()) or "none"
         raise SourceError(f"{path}: which are the frames? Expected diffamp, or one of {', '.join(FRAMES)}; the stacks "
-                          f"in it are {there}. Set key")
+                          f"in it are {there}. Set {option('key')}")
     return found[0]

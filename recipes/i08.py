@@ -4,6 +4,7 @@ from ptyprep_recipes.i14 import I14
 from ptyprep import Group, Par
 from ptyprep.errors import SourceError
 from ptyprep.sources.hdf5 import read_numbers, reading, scalar
+from ptyprep.spelling import option
 
 LINKS = "entry_1/instrument_1/detector_1"       # of the tree after NXcxi_ptycho, which links to GDA's own
 DARK, FLAT = ("entry/instrument/darkFieldCollector/darkField", f"{LINKS}/darkfield"), (f"{LINKS}/flatfield",)
@@ -48,7 +49,10 @@ class I08(I14):
                          "entry/instrument/energyFocus/value": ("eV", 1e-3),
                          "entry_1/instrument_1/beam_1/energy": ("eV", 1e-3)},
               "distance": {f"{LINKS}/distance": ("m", 1.0)}}
-    _hints = {"distance": "distance (0.072 m at I08-1 from 2020 to 2022)", "psize": "psize (11 um for its sCMOS)"}
+
+    def _hints(self):
+        return {"distance": f"{option('distance', '0.072 m')} (at I08-1 from 2020 to 2022)",
+                "psize": f"{option('psize', '11 um')} (for its sCMOS)"}
 
     def open(self):
         p = self.p

@@ -6,6 +6,7 @@ from ptyprep import Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import ParameterError, PositionError
 from ptyprep.positions import Points
+from ptyprep.spelling import option
 
 EIGER = "data/frames", "data/scan"      # of pty_tomo.h5: (projections, points, h, w), and (projections, points, 4)
 
@@ -51,14 +52,16 @@ class I13(I14):
 
     _known = {"energy": {"entry1/before_scan/qcm_energy/qcm_energy": ("keV", 1.0)},
               "distance": {"entry1/before_scan/t2/t2_z": ("mm", 1e-3)}}
-    _hints = {}
+
+    def _hints(self):
+        return {}
 
     def open(self):
         source, p = super().open(), self.p
         eiger = p.intensities.key == EIGER[0]
         if eiger and p.outer_index is None:
-            raise ParameterError(f"{source.path}: {EIGER[0]} holds {source.grid[0]} projections: set outer_index to "
-                                 f"one of them, counted from 0")
+            raise ParameterError(f"{source.path}: {EIGER[0]} holds {source.grid[0]} projections: set "
+                                 f"{option('outer_index')} to one of them, counted from 0")
         source.saturation = p.saturation or (65000 if eiger else None)
         return source
 
@@ -86,8 +89,9 @@ class I13(I14):
         scaled = p.unit or None not in (p.slow_multiplier, p.fast_multiplier)
         if p.slow_index is None or p.fast_index is None or not scaled:
             raise PositionError(f"{path}: {EIGER[1]} has four columns for each frame, of which column 0 is the angle "
-                                f"[deg]. Which of the others are y and x, and in what unit, is not documented: set "
-                                f"positions.slow_index, positions.fast_index and positions.unit")
+                                "[deg]. Which of the others are y and x, and in what unit, is not documented: set "
+                                f"{option('positions.slow_index')}, {option('positions.fast_index')} and "
+                                f"{option('positions.unit')}")
         scan = read_array(path, EIGER[1], parameter="positions.file", dims=(3,))
         columns = Named(scan.values[self.p.outer_index], scan.units, f"{scan.where}[{self.p.outer_index}]")
         self.note(f"{path}: projection {self.p.outer_index} is at {columns.values[:, 0].mean():g} deg")

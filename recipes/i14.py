@@ -22,6 +22,7 @@ from ptyprep.sources.hdf5 import (
     stacks_in,
     unit_of,
 )
+from ptyprep.spelling import option, options
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable
 SET, READBACK = ("{0}_value_set", "{0}/value_set"), ("{0}_value", "{0}", "{0}/value", "{0}/{0}")
@@ -69,14 +70,11 @@ class I14(Hdf5):
     # datasets that may be there, each with its unit where the file has none, and the factor from that
     _known = {"energy": {"entry/instrument/dcm_enrg/value": ("keV", 1.0),
                          "entry/instrument/DCM/dcm_energy": ("keV", 1.0)}, "distance": {}}
-    _hints = {"distance": "distance='1.2 m', or recorded_distance.key, such as entry/instrument/detectors/xreye_z for "
-                          "the stage of the Merlin"}
-
     def open(self):
         p = self.p
         if len(p.motors.slow) != len(p.motors.fast):
-            raise ParameterError(f"motors.slow names {', '.join(p.motors.slow)} and motors.fast "
-                                 f"{', '.join(p.motors.fast)}: expected as many of both")
+            raise ParameterError(f"{option('motors.slow')} names {', '.join(p.motors.slow)} and "
+                                 f"{option('motors.fast')} {', '.join(p.motors.fast)}: expected as many of both")
         with reading(p.intensities.file, "a NeXus file of GDA") as file:
             p.record("intensities.key", p.intensities.key or self._frames_in(file))
             for name in ("energy", "distance"):
@@ -92,7 +90,7 @@ class I14(Hdf5):
         order = [p.motors.values, *(kinds.keys() - {p.motors.values})]
         with reading(path, "a NeXus file of GDA") as file:
             keys = {kind: self._motors(file, kinds[kind]) for kind in order}
-        found = {kind: [read_array(path, key, parameter="motors.slow and motors.fast") for key in keys[kind]]
+        found = {kind: [read_array(path, key, parameter=["motors.slow", "motors.fast"]) for key in keys[kind]]
                  for kind in order if keys[kind]}
         kind = next((kind for kind in order if kind in found and any(axis.values.any() for axis in found[kind])), None)
         if kind is None:
@@ -124,9 +122,15 @@ class I14(Hdf5):
         return made
 
     def needs(self):
-        motors = f"motors.slow and motors.fast (not found: {', '.join(self.p.motors.slow + self.p.motors.fast)}), or "
-        return [(name, self._hints.get(name, motors + how if name == "positions" else how))
+        hints, absent = self._hints(), ", ".join(self.p.motors.slow + self.p.motors.fast)
+        motors = f"{options(['motors.slow', 'motors.fast'])} (not found: {absent}), or "
+        return [(name, hints.get(name, motors + how if name == "positions" else how))
                 for name, how in super().needs()]
+
+    def _hints(self):
+        """{parameter: how to set it} of what files of this beamline lack."""
+        return {"distance": f"{option('distance', '1.2 m')}, or {option('recorded_distance.key')}, such as "
+                            "entry/instrument/detectors/xreye_z for the stage of the Merlin"}
 
     # --- what is in a file ------------------------------------------------------------------------------
 
@@ -153,7 +157,8 @@ class I14(Hdf5):
         lost = f"links that lead nowhere, and may be the frames: {listed_links(dead)}. " if dead else ""
         raise SourceError(f"{file.filename}: {lost}Expected frames in one group entry*/{wanted or '<detector>'}/data; "
                           f"{'those' if found else 'the stacks'} that are there: "
-                          f"{listed_stacks(found or stacks_in(file)) or 'none'}. Set detector, or intensities.key")
+                          f"{listed_stacks(found or stacks_in(file)) or 'none'}. Set {option('detector')}, or "
+                          f"{option('intensities.key')}")
 
     def _take_recorded(self, file, name):
         """Fill `recorded_<name>` with a dataset that is known to hold it, and its factor where it has no unit."""

@@ -13,6 +13,7 @@ from ptyprep.positions import Points
 from ptyprep.rawfiles import opening
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
+from ptyprep.spelling import option
 
 # Frames and the motors' header in HDF5 files, of detector {0}
 FRAMES = ("measurement/{0}/data", "ESRF-ID16A/{0}/data", "instrument/{0}/data", "measurement/data")
@@ -84,20 +85,20 @@ class Id16a(FileScan):
         p, given, more = self.p, super().load_corrections(), {}
         for mine, group in (("dark_subtraction", "darkfield"), ("counter", "normalisation")):
             if getattr(p, mine) and (getattr(p, group).file or getattr(p, group).key):
-                raise ParameterError(f"{mine} and {group} were both given: leave out one of them")
+                raise ParameterError(f"{option(mine)} and {group} were both given: leave out one of them")
         if p.dark_subtraction:
             more["dark"] = self._mean("dark_files")
         if p.flat_division:
             own = getattr(given, "flat", None)
             if own is not None and not isinstance(own, np.ndarray):
-                raise ParameterError("flat_division and a flatfield with a frame for each point were both given: leave "
-                                     "out one of them, or set flatfield.average")
+                raise ParameterError(f"{option('flat_division')} and a flatfield with a frame for each point were both "
+                                     f"given: leave out one of them, or set {option('flatfield.average', True)}")
             more["flat"] = (self._mean("flat_files") - more.get("dark", 0)) * (1 if own is None else own)
         if p.counter:
             flux = self._told(p.counter)
             if odd := np.flatnonzero(flux <= 0).tolist():
                 raise SourceError(f"{self.source.path}: {p.counter} is not above 0 in frames {odd}; leave them out "
-                                  f"with frames, or give the readings as normalisation.file")
+                                  f"with {option('frames')}, or give the readings as {option('normalisation.file')}")
             more["monitor"] = np.where(np.isfinite(flux), flux / np.nanmean(flux), 1)
         return (given or Corrections(negative=p.darkfield.negative)).also(**more) if more else given
 
@@ -149,7 +150,8 @@ class Id16a(FileScan):
         with reading(path, "frames of ID16A") as file:
             found = next((name for name in names if isinstance(file.get(name), kind)), None)
         if found is None:
-            raise SourceError(f"{path}: none of {', '.join(names)} is in it; set detector or {parameter}")
+            raise SourceError(f"{path}: none of {', '.join(names)} is in it; set {option('detector')} or "
+                              f"{option(parameter)}")
         return found
 
     def _mean(self, name):
@@ -158,7 +160,7 @@ class Id16a(FileScan):
         suffix = self.source.files[0].suffix
         files = [file for file in _there(pattern) if file.suffix == suffix]
         if not files:
-            raise SourceError(f"{pattern}: no {suffix} file there; set {name}")
+            raise SourceError(f"{pattern}: no {suffix} file there; set {option(name)}")
         lots = [self._stack([file]) for file in files]
         for lot in lots:
             if lot.shape[1:] != self.source.shape[1:]:

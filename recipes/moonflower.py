@@ -4,6 +4,7 @@ import numpy as np
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import ParameterError
+from ptyprep.spelling import option
 from ptyprep.units import HC
 
 DIAMETER = 0.4                      # of the probe, as a fraction of the window
@@ -31,8 +32,8 @@ class Moonflower(PtyScan):
 
     def load_common(self):
         if self.p.positions_theory is not None:
-            raise ParameterError("positions_theory: frames are simulated at positions of their own, which `model` and "
-                                 "`density` make; leave it out")
+            raise ParameterError(f"{option('positions_theory')}: frames are simulated at positions of their own, which "
+                                 "`model` and `density` make; leave it out")
         # As one item: an array of the frame's size, which the probe is, would be cut to the region.
         return {"truth": self.truth()}
 

@@ -14,6 +14,7 @@ from ptyprep.positions import Points
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
+from ptyprep.spelling import option
 
 MOTORS = (("pseudo/y", "pseudo/x"), ("npoint_buff/y", "npoint_buff/x"), ("samy_buff", "samx_buff"), ("sy", "sx"),
           ("samy", "samx"))
@@ -74,7 +75,7 @@ class Nanomax(FileScan):
         stack.files = list(dict.fromkeys([scan.path for scan in self._joined] + stack.files))
         if first.burst == 1:
             return stack
-        self.note(f"{first.path}: {first.burst} frames for each point; burst={self.p.burst!r}")
+        self.note(f"{first.path}: {first.burst} frames for each point; {option('burst', self.p.burst)}")
         return Bursts(stack, first.burst, first_only=self.p.burst == "first")
 
     def load_geometry(self):
@@ -82,7 +83,7 @@ class Nanomax(FileScan):
         energies = [energy for found in each if found for energy in found]
         if energies and np.ptp(energies) > 1e-3 * energies[0] and self.p.energy is None:
             raise SourceError(f"{self.p.path}: the scans' energies are {', '.join(f'{e:g}' for e in energies)} keV: "
-                              f"join others, or set energy")
+                              f"join others, or set {option('energy')}")
         recorded = {"energy": energies[0]} if energies else {}
         return {**recorded, **super().load_geometry()}
 
@@ -158,8 +159,9 @@ class Nanomax(FileScan):
             raise SourceError(f"{main}: scan {number} has no frames: no detector in {measured.name}, and no file "
                               f"scan_{number:04d}_<detector>_0000.hdf5 beside this one")
         if wanted not in names:
-            raise SourceError(f"{main}: scan {number} has frames of {', '.join(names)}"
-                              f"{f', none of {wanted}' if wanted else ''}; set detector to one of them")
+            raise SourceError(f"{main}: scan {number} has frames of "
+                              f"{', '.join(names)}{f', none of {wanted}' if wanted else ''}; set {option('detector')} "
+                              "to one of them")
         if wanted not in inside:
             return False, _of_files(files[wanted])
         stack = next((key for key in ("frames", "data") if key in inside[wanted]), None)
@@ -174,7 +176,7 @@ class Nanomax(FileScan):
         if p.positions.file or p.positions.slow_key or p.positions.fast_key:
             return ()
         if (p.y_motor is None) != (p.x_motor is None):
-            raise ParameterError("y_motor and x_motor: set both of them, or none")
+            raise ParameterError(f"{option('y_motor')} and {option('x_motor')}: set both of them, or none")
         pairs = MOTORS if p.y_motor is None else [(p.y_motor, p.x_motor)]
         for pair in pairs:
             if all(isinstance(measured.get(name), h5py.Dataset) for name in pair):
@@ -182,8 +184,9 @@ class Nanomax(FileScan):
                     self.note(f"{measured.file.filename}: positions are those of {' and '.join(pair)}")
                 return pair
         found = numbers_in(measured, (1, 2))
-        raise PositionError(f"{measured.file.filename}: no {' and '.join(pairs[0])} in {measured.name}; set y_motor "
-                            f"and x_motor to two of {', '.join(name.lstrip('/') for name in found) or 'none'}")
+        raise PositionError(f"{measured.file.filename}: no {' and '.join(pairs[0])} in {measured.name}; set "
+                            f"{option('y_motor')} and {option('x_motor')} to two of "
+                            f"{', '.join(name.lstrip('/') for name in found) or 'none'}")
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -198,7 +201,7 @@ class Nanomax(FileScan):
 
     def _moved(self, scan):
         """(the motors' readings (y, x) for each point of a scan (n, 2), points in a line or None)."""
-        y, x = self._read(scan, "y_motor and x_motor", *scan.motors)
+        y, x = self._read(scan, ["y_motor", "x_motor"], *scan.motors)
         where, width = f"{scan.path}: scan {scan.number}", None
         if scan.lines:
             found = self._of_lines(scan, y, x)
@@ -209,14 +212,15 @@ class Nanomax(FileScan):
             if short != long:
                 if not short or long % short:
                     raise PositionError(f"{where}: {y.size} readings of {scan.motors[0]}, {x.size} of "
-                                        f"{scan.motors[1]}; expected as many, or one for each line. Set y_motor and "
-                                        f"x_motor")
+                                        f"{scan.motors[1]}; expected as many, or one for each line. Set "
+                                        f"{option('y_motor')} and {option('x_motor')}")
                 width = long // short
                 self.note(f"{where}: {scan.motors[y.size > x.size]} was read {short} times and holds for {width} "
                            f"points each")
             found = np.column_stack([np.repeat(axis, long // axis.size) for axis in (y, x)])
         if scan.motors[1].startswith("npoint_buff"):
-            self.note(f"{where}: npoint_buff/x probably runs against sx and pseudo/x; if so set positions.flip_x")
+            self.note(f"{where}: npoint_buff/x probably runs against sx and pseudo/x; if so set "
+                      f"{option('positions.flip_x', True)}")
         return self._for_frames(scan, found, "positions"), width
 
     def _monitored(self, scan):
@@ -259,7 +263,8 @@ class Nanomax(FileScan):
             return values
         said = f"{scan.path}: scan {scan.number}: {points} frames but {there} {what}"
         if self.p.positions.mismatch != "first":
-            raise PositionError(f"{said}; positions.mismatch='first' takes the first {min(points, there)} of both")
+            raise PositionError(f"{said}; {option('positions.mismatch', 'first')} takes the first {min(points, there)} "
+                                "of both")
         self.note(f"{said}: the first {min(points, there)} of both are taken")
         return np.concatenate([values[:points], np.full((max(points - there, 0), *values.shape[1:]), np.nan)])
 

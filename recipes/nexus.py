@@ -6,6 +6,7 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError
 from ptyprep.sources import NexusFile
+from ptyprep.spelling import option
 from ptyprep.text import axis_of
 
 
@@ -33,8 +34,8 @@ class Nexus(FileScan):
             return given
         bare = [axis.name for axis in axes if not axis.units]
         if bare and not self.p.positions.unit:
-            raise PositionError(f"{path}: axis {bare[0]} has no units, which NeXus requires; set positions.unit, such "
-                                f"as 'um'")
+            raise PositionError(f"{path}: axis {bare[0]} has no units, which NeXus requires; set "
+                                f"{option('positions.unit', 'um')}, for example")
         moved = [(axis, axis.values * self.metres(None, axis.units, f"{path}: {axis.name}")) for axis in axes]
         if all(axis.vector for axis in axes):
             vectors = [np.array(axis.vector) / np.linalg.norm(axis.vector) for axis in axes]
@@ -42,7 +43,8 @@ class Nexus(FileScan):
                      if abs(vectors[i] @ vectors[j]) > 0.9]
             if alike:
                 raise PositionError(f"{path}: {' and '.join(alike[0])} move along the same direction: do they add up, "
-                                    f"or measure the same? Set positions.slow_key and positions.fast_key")
+                                    f"or measure the same? Set {option('positions.slow_key')} and "
+                                    f"{option('positions.fast_key')}")
             y, x = (-sum(values * np.dot(axis.vector, along) / np.linalg.norm(axis.vector) for axis, values in moved)
                     for along in (self.source.slow, self.source.fast))
             return y, x
@@ -51,7 +53,7 @@ class Nexus(FileScan):
             return named["y"][0], named["x"][0]
         names = ", ".join(axis.name for axis in axes)
         if len(axes) > 2:
-            raise PositionError(f"{path}: which of the axes {names} are rows and columns? Set positions.slow_key and "
-                                f"positions.fast_key")
+            raise PositionError(f"{path}: which of the axes {names} are rows and columns? Set "
+                                f"{option('positions.slow_key')} and {option('positions.fast_key')}")
         self.note(f"{path}: axis {axes[0].name} is taken as y and {axes[1].name} as x")
         return moved[0][1], moved[1][1]

@@ -13,6 +13,7 @@ from ptyprep.names import in_order, matching
 from ptyprep.sources.formats import DECTRIS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Found, Hdf5Stack, member, read_numbers, reading, text_attribute, unit_of
+from ptyprep.spelling import option
 
 NUMBER = r"([-+.\deE]+)"
 MESH = rf"\s*[dc]mesh\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+{NUMBER}\s*"
@@ -74,8 +75,8 @@ class P06(FileScan):
         if not p.one_file_per_point:
             return stack
         if len(set(counts)) > 1:
-            raise SourceError(f"{folder}: {min(counts)} to {max(counts)} frames in its files; with one_file_per_point "
-                              f"expected as many in each")
+            raise SourceError(f"{folder}: {min(counts)} to {max(counts)} frames in its files; with "
+                              f"{option('one_file_per_point', True)} expected as many in each")
         return Bursts(stack, counts[0])
 
     def load_geometry(self):
@@ -91,13 +92,14 @@ class P06(FileScan):
         if given is not None:
             return given
         if p.y_motor is None or p.x_motor is None:
-            raise PositionError(f"{p.file}: which motors are rows and columns? Set y_motor and x_motor, to two of "
-                                f"{', '.join(p.encoder_axes)}, scanx, scany, or with nominal to those of its command "
+            raise PositionError(f"{p.file}: which motors are rows and columns? Set {option('y_motor')} and "
+                                f"{option('x_motor')}, to two of {', '.join(p.encoder_axes)}, scanx, scany, or with "
+                                f"{option('nominal', True)} to those of its command "
                                 f"{self._command() or '(which is not recorded)'}")
         axes = self._commanded() if p.nominal else [self._encoded(p.y_motor), self._encoded(p.x_motor)]
         if self._file_count == axes[0].size < self.source.shape[0]:
             raise PositionError(f"{p.file}: {self.source.shape[0]} frames in as many files as there are positions, "
-                                f"{axes[0].size}: set one_file_per_point")
+                                f"{axes[0].size}: set {option('one_file_per_point', True)}")
         return [axis * np.cos(np.deg2rad(tilt)) * p.motor_multiplier
                 for axis, tilt in zip(axes, (p.y_motor_angle, p.x_motor_angle))]
 
@@ -116,8 +118,9 @@ class P06(FileScan):
             return self._of_device(self._folder(self.p.encoders, "encoders"), f"encoder_{axes.index(name) + 1}",
                                 "encoder_axes")
         if name not in ("scanx", "scany") or not {"samr", "scanu", "scanv"} <= set(axes):
-            raise PositionError(f"{self.p.file}: no motor {name}; y_motor and x_motor are two of {', '.join(axes)}, or "
-                                f"scanx and scany, which need samr, scanu and scanv among encoder_axes")
+            raise PositionError(f"{self.p.file}: no motor {name}; {option('y_motor')} and {option('x_motor')} are two "
+                                f"of {', '.join(axes)}, or scanx and scany, which need samr, scanu and scanv among "
+                                f"{option('encoder_axes')}")
         samr, u, v = map(self._encoded, ("samr", "scanu", "scanv"))
         s, c = np.sin(np.deg2rad(samr)), np.cos(np.deg2rad(samr))
         return s * v + c * u if name == "scanx" else c * v - s * u
@@ -132,13 +135,14 @@ class P06(FileScan):
         command = self._command()
         if (match := re.fullmatch(MESH, command or "")) is None:
             raise PositionError(f"{self.p.file}: its command is {command!r}; nominal positions are those of dmesh or "
-                                f"cmesh with two motors. Give positions.file, or set nominal=False")
+                                f"cmesh with two motors. Give {option('positions.file')}, or set "
+                                f"{option('nominal', False)}")
         slow, a, b, n, fast, c, d, m, _ = match.groups()
         at = np.meshgrid(np.linspace(float(a), float(b), int(n) + 1), np.linspace(float(c), float(d), int(m) + 1),
                          indexing="ij")
         if {slow, fast} != {self.p.y_motor, self.p.x_motor}:
             raise PositionError(f"{self.p.file}: the motors of its command {command!r} are {slow} and {fast}; set "
-                                f"y_motor and x_motor to them")
+                                f"{option('y_motor')} and {option('x_motor')} to them")
         return at if slow == self.p.y_motor else at[::-1]
 
     def _folder(self, pattern, parameter):
@@ -148,8 +152,8 @@ class P06(FileScan):
         there = sorted(path.name for path in scan.iterdir() if path.is_dir())
         found = [name for name in there if name == pattern] or [name for name in there if fnmatch(name, pattern)]
         if len(found) != 1:
-            raise SourceError(f"{scan}: {len(found)} of its folders are {pattern!r}, expected one; {parameter} says "
-                              f"which. There are {', '.join(there) or 'none'}")
+            raise SourceError(f"{scan}: {len(found)} of its folders are {pattern!r}, expected one; {option(parameter)} "
+                              f"says which. There are {', '.join(there) or 'none'}")
         return scan / found[0]
 
     def _of_device(self, folder, name, parameter):

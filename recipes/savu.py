@@ -11,6 +11,7 @@ from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.outer import OuterScan
 from ptyprep.positions import Points
 from ptyprep.sources import ArrayFrames, NpyFile
+from ptyprep.spelling import option
 
 HANDED = ("data", "positions", "mask")
 
@@ -52,7 +53,7 @@ class Savu(OuterScan):
         whole = source = NpyFile(path) if array is None else ArrayFrames(array, "data")
         if outer is not None:
             if whole.grid is None or outer >= whole.grid[0]:
-                raise SourceError(f"{path or 'data'}: outer_index={outer}, but frames have shape "
+                raise SourceError(f"{path or 'data'}: {option('outer_index', outer)}, but frames have shape "
                                   f"{(*(whole.grid or whole.shape[:1]), *whole.shape[1:])}; expected (outer, n, h, w)")
             source = NpyFile(path, outer) if array is None else ArrayFrames(array[outer])
         source.outer_size = whole.grid and whole.grid[0]
@@ -64,7 +65,7 @@ class Savu(OuterScan):
     def readings(self, path):
         p, array, where = self.p.positions, self._handed.get("positions"), "positions"
         if array is not None and p.file is not None:
-            raise ParameterError("positions and positions.file were both given: leave out one of them")
+            raise ParameterError(f"positions and {option('positions.file')} were both given: leave out one of them")
         if array is None:
             if p.file is None or p.file.suffix != ".npy" or p.slow_key or p.fast_key:
                 return super().readings(path)
@@ -92,7 +93,8 @@ class Savu(OuterScan):
         if mask is None or mask.ndim == 2:
             return found
         if found and found.mask is not None:
-            raise ParameterError("mask and mask.file were both given, each with one for each frame: leave out one")
+            raise ParameterError(f"mask and {option('mask.file')} were both given, each with one for each frame: leave "
+                                 "out one")
         return (found or Corrections()).also(mask=ArrayFrames(mask, "mask"), bad_bits=self._bad_bits())
 
     def _bad_bits(self):

@@ -8,6 +8,7 @@ from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.positions import Points
 from ptyprep.sources.gathered import hdf5_files, mean_frame, one_frame_in_each
+from ptyprep.spelling import option
 from ptyprep.units import photon_energy
 
 
@@ -47,7 +48,7 @@ class Ucl(FileScan):
             raise SourceError(f"{folder}: its .nxs files, {files[0].name} to {files[-1].name}, are not those of one "
                               f"scan; expected names such as 000005_0001.nxs, with a number for each frame")
         if min(numbers) < first:
-            raise SourceError(f"{folder}: {files[0].name} is before first_number={first}: set first_number")
+            raise SourceError(f"{folder}: {files[0].name} is before {option('first_number', first)}: set it lower")
         self._prefix, digits = names[0][1], min(len(name[2]) for name in names)
         there = dict(zip(numbers, files))
         return one_frame_in_each([there.get(number, folder / f"{self._prefix}{number:0{digits}}.nxs")
@@ -56,7 +57,8 @@ class Ucl(FileScan):
     def load_geometry(self):
         found, length = dict(super().load_geometry()), self.p.wavelength
         if length is not None and self.p.given("energy"):
-            raise ParameterError("energy and wavelength were both given: leave out one of them")
+            raise ParameterError(f"{option('energy')} and {option('wavelength')} were both given: leave out one of "
+                                 "them")
         return found if length is None else {**found, "energy": photon_energy(length)}
 
     def readings(self, path):
@@ -81,4 +83,4 @@ class Ucl(FileScan):
         return found
 
     def needs(self):
-        return [(name, "wavelength='635 nm'" if name == "energy" else how) for name, how in super().needs()]
+        return [(name, option("wavelength", "635 nm") if name == "energy" else how) for name, how in super().needs()]

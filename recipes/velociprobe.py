@@ -10,6 +10,7 @@ from ptyprep.arrays import read_array
 from ptyprep.errors import PositionError
 from ptyprep.positions import Points
 from ptyprep.sources.hdf5 import read_numbers, reading
+from ptyprep.spelling import option
 
 
 class Velociprobe(Eiger):
@@ -70,11 +71,12 @@ class Velociprobe(Eiger):
                 if isinstance(node, h5py.Dataset) and node.size:
                     chi = float(read_numbers(node).flat[0])     # of a scan they are all alike
         if chi is None or not np.isfinite(chi):
-            self.note(f"{self.p.file}: no rotation chi of the stage: x is taken as it is; set stage_rotation")
+            self.note(f"{self.p.file}: no rotation chi of the stage: x is taken as it is; set "
+                      f"{option('stage_rotation')}")
             return 0.0
         if abs(np.cos(np.deg2rad(chi))) < 0.1:
             self.note(f"the stage is turned by {chi:g} degrees: hardly anything is left of x; if that is another "
-                       f"angle, set stage_rotation")
+                       f"angle, set {option('stage_rotation')}")
         return chi
 
     def _check_triggers(self, path):
@@ -89,10 +91,11 @@ class Velociprobe(Eiger):
             raise PositionError(f"{path}: trigger {numbers[at + 1]:g} follows {numbers[at]:g} (readings {at} and "
                                 f"{at + 1}); expected numbers that grow: is it one scan?")
         if not (numbers >= start).any():
-            raise PositionError(f"{path}: all trigger numbers are below {start}. Set positions.trigger_start")
+            raise PositionError(f"{path}: all trigger numbers are below {start}. Set "
+                                f"{option('positions.trigger_start')}")
         first, last = int(numbers[numbers >= start].min()), int(numbers.max())
         lowest = int(numbers.min())
         if not self.p.given("positions.trigger_start") and (
                 first > start or lowest < start and last - lowest + 1 == frames):
-            raise PositionError(f"{path}: triggers {lowest} to {last} for {frames} frames: which is the first "
-                                f"frame's? Set positions.trigger_start to it; it is {start} if not said")
+            raise PositionError(f"{path}: triggers {lowest} to {last} for {frames} frames: which is the first frame's? "
+                                f"Set {option('positions.trigger_start')} to it; it is {start} if not said")

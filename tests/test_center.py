@@ -116,18 +116,18 @@ def test_a_frame_that_is_lit_to_its_edges_is_no_beam():
     for shape in ((4, 5), (12, 9), (1, 40), (8, 4000), (4000, 20)):
         frame = np.zeros(shape)
         frame[-3:, -3:] = 10
-        with pytest.raises(FrameError, match="set center=row,col"):
+        with pytest.raises(FrameError, match="set center=.row, column"):
             find_center(frame, np.ones(shape))
 
 
 def test_a_frame_that_is_all_masked_is_an_error_that_says_what_to_set():
-    with pytest.raises(FrameError, match="every pixel is masked; set center=row,col"):
+    with pytest.raises(FrameError, match="every pixel is masked; set center=.row, column"):
         find_center(gauss((100, 100)), np.zeros(SHAPE))
 
 
 @pytest.mark.parametrize("level", [0.0, 7.0])
 def test_frames_without_light_are_an_error_that_says_what_to_set(level):
-    with pytest.raises(FrameError, match="no light above their background; set center=row,col"):
+    with pytest.raises(FrameError, match="no light above their background; set center=.row, column"):
         find_center(np.full(SHAPE, level), np.ones(SHAPE))
 
 
@@ -154,7 +154,7 @@ def outcomes(seed):
         try:
             found = find_center(pattern.total, pattern.counted)
         except FrameError as err:
-            assert "set center=row,col" in str(err)
+            assert "set center=(row, column)" in str(err)
             result = ()
         else:
             error = np.inf if pattern.center is None else np.abs(np.subtract(found[:2], pattern.center))
@@ -232,7 +232,7 @@ def test_what_has_no_centre_says_why_and_what_to_set(kind, words):
     reasons = []
     for seed in range(4):
         pattern = without_center(np.random.default_rng(seed), kind, size=(160, 200))
-        with pytest.raises(FrameError, match="set center=row,col") as raised:
+        with pytest.raises(FrameError, match="set center=.row, column") as raised:
             find_center(pattern.total, pattern.counted)
         reasons.append(str(raised.value))
     assert any(re.search(words, reason) for reason in reasons), reasons

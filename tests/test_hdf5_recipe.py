@@ -90,7 +90,7 @@ def test_a_list_is_cut_as_a_list_is(tmp_path, pars, cut):
 
 def test_rows_of_a_list_are_refused(tmp_path):
     frames, slow, fast, _ = LIST
-    with pytest.raises(ParameterError, match="a list and no raster; fast_axis_bounds counts in it"):
+    with pytest.raises(ParameterError, match="no raster; positions.bounding_box.fast_axis_bounds counts in it"):
         scan_of(tmp_path, frames, slow, fast, **{"positions.bounding_box.slow_axis_bounds": 1}).initialize()
 
 

@@ -573,8 +573,8 @@ def test_a_recorded_centre_that_is_impossible_says_that_the_detector_said_so():
 
 
 @pytest.mark.parametrize("pars, words", [
-    ({"save": "link"}, "save='link' needs dfile"), ({"auto_center": True}, "auto_center were both given"),
-    ({"dfile": "a.ptyd", "overwrite": True, "resume": True}, "overwrite starts again and resume continues"),
+    ({"save": "link"}, "save='link' needs dfile"), ({"auto_center": True}, "auto_center=True were both given"),
+    ({"dfile": "a.ptyd", "overwrite": True, "resume": True}, "overwrite=True starts again and resume=True continues"),
     ({"name": "eiger"}, "for recipe 'eiger', this is 'arrays'")])
 def test_parameters_that_contradict_each_other_are_refused(pars, words):
     with pytest.raises(ParameterError, match=words):
@@ -630,7 +630,7 @@ def test_a_found_centre_keeps_its_uncertainty_and_says_how_far_the_recorded_one_
 
 
 def test_no_light_is_an_error_that_says_what_to_set():
-    with pytest.raises(FrameError, match="no light.*set center=row,col"):
+    with pytest.raises(FrameError, match="no light.*set center=.row, column"):
         made(recipe(frames_there=np.zeros((N, H, W), "u2")), center=None, auto_center=True)
 
 

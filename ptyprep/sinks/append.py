@@ -12,6 +12,7 @@ from ptyprep.sinks import parts as of_parts
 from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import COLUMNS, GROWING, WEIGHTS, write_columns, write_stack
+from ptyprep.spelling import option
 
 
 class Append(Link):
@@ -129,8 +130,8 @@ class Append(Link):
             with writing(self.output):
                 self._path.parent.stat()        # where all of it is gone, that is what is said
             raise OutputError(f"{self.output}: {self._path.name} in {self._path.parent.name}, the file of all frames "
-                              f"that grows, is not there any more, or is another. Set resume (--resume) to make them "
-                              f"again")
+                              f"that grows, is not there any more, or is another. Set {option('resume', True)} to make "
+                              "them again")
         if os.path.lexists(self.output) and not self.parts.may_replace():
             raise OutputError(f"{self.output} exists: something else has made it meanwhile")
 

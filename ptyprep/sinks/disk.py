@@ -12,6 +12,7 @@ import h5py
 
 from ptyprep import system
 from ptyprep.errors import OutputError
+from ptyprep.spelling import option
 from ptyprep.threads import in_background
 
 # what reading a damaged HDF5 file raises
@@ -80,8 +81,8 @@ class Written:
             with writing(output):
                 folder.stat()           # where all of it is gone, that is what is said
             raise OutputError(f"{output}: {len(wrong)} of the {n} {self.what} in {folder.name} are not as they were "
-                              f"written: {listed(wrong)}. Set resume (--resume) to make them again; what is whole "
-                              f"before the first of them is kept")
+                              f"written: {listed(wrong)}. Set {option('resume', True)} to make them again; what is "
+                              "whole before the first of them is kept")
 
 
 def _changed(path, inode, size):

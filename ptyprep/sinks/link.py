@@ -11,6 +11,7 @@ from ptyprep.errors import OutputError
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 from ptyprep.sinks.runs import FINGERPRINT
+from ptyprep.spelling import option
 from ptyprep.threads import in_background
 
 
@@ -75,7 +76,8 @@ class Link:
             self.parts.check(everything=True)
             if self.parts.frames != meta["num_frames"]:
                 raise OutputError(f"{self.output}: {self.parts.frames} frames are in its finished parts, and readers "
-                                  f"would be told of {meta['num_frames']}. Set overwrite (--overwrite) to start again")
+                                  f"would be told of {meta['num_frames']}. Set {option('overwrite', True)} to start "
+                                  "again")
             told = {**self.parts.fingerprint, **more}
             self._close(meta, {**info(), FINGERPRINT: json.dumps(told)})
         self._look(everything=True)
@@ -99,8 +101,8 @@ class Link:
         self._wait()
         number = job[0].chunk
         if number <= self._handed:      # it is there, or half of it, and the run failed before it learned that
-            raise OutputError(f"{self.output}: chunk {number} was written when the run failed; go on with resume, in a "
-                              f"new scan")
+            raise OutputError(f"{self.output}: chunk {number} was written when the run failed; go on with "
+                              f"{option('resume', True)}, in a new scan")
         self._handed = number
         self._pending = in_background("writes", self._write, *job)
         if wait:

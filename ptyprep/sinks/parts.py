@@ -37,6 +37,7 @@ from ptyprep.sinks.disk import (
     temporary,
     writing,
 )
+from ptyprep.spelling import option
 
 WEIGHTS = MaskEncoder()             # every reader must be able to open masks
 COLUMNS = ("indices", "frame_ids", "positions")
@@ -207,15 +208,16 @@ class Parts:
         """What `ready` says of a run that has ended; what it left when it died right after is removed."""
         if before.fingerprint is None:
             raise OutputError(f"{self.output} is there and does not say what it was prepared with: an older ptyprep, "
-                              f"merge or repair made it, or its run was interrupted and lost its run.json. Whether "
-                              f"there is anything to resume cannot be told; set overwrite (--overwrite) to make it "
-                              f"again, or name another output")
+                              "merge or repair made it, or its run was interrupted and lost its run.json. Whether "
+                              f"there is anything to resume cannot be told; set {option('overwrite', True)} to make it "
+                              "again, or name another output")
         self._compare(before.fingerprint, fingerprint(before.fingerprint), "is finished, and of another scan")
         if lost := runs.lost_parts(self.output):
             if before.folder in runs.unfinished(self.output):
                 return self._continue(before.folder, fingerprint)
             raise OutputError(f"{self.output} is finished, but files of it are lost or cut off: {listed(lost)}. Set "
-                              f"overwrite (--overwrite) to make it again, or save the rest with ptyprep repair --drop")
+                              f"{option('overwrite', True)} to make it again, or save the rest with ptyprep repair "
+                              "--drop")
         for folder in runs.unfinished(self.output):
             if folder == before.folder and self._has_links():       # it died between naming the output and its end
                 runs.lock(folder)
@@ -231,7 +233,8 @@ class Parts:
         """Raise OutputError where fingerprints differ, but for what is `free`."""
         if differ := runs.differences({k: v for k, v in before.items() if k not in free},
                                       {k: v for k, v in now.items() if k not in free}):
-            raise OutputError(f"{self.output} {what}: {'; '.join(differ)}. Use the same parameters, or overwrite")
+            raise OutputError(f"{self.output} {what}: {'; '.join(differ)}. Use the same parameters, or "
+                              f"{option('overwrite', True)}")
 
     def _has_links(self):
         with h5py.File(self.output, "r", locking=False) as main:

@@ -18,6 +18,7 @@ from ptyprep.errors import OutputError, SourceError
 from ptyprep.first_look import look_first
 from ptyprep.masks import from_text
 from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, remove, temporary, writing
+from ptyprep.spelling import option
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 # a part, or the file of a rank that it points at
@@ -123,8 +124,9 @@ def refuse(output, inputs, *, overwrite, resume):
             if path.exists() and output.samefile(path):
                 raise OutputError(f"{output} is the file that is read; name another output")
         if (overwrite or resume) and made_by(output)[0] is None:
-            raise OutputError(f"{output} is no prepared file, and {'overwrite' if overwrite else 'resume'} replaces "
-                              f"nothing else; remove it yourself, or name another output")
+            raise OutputError(f"{output} is no prepared file, and "
+                              f"{option('overwrite' if overwrite else 'resume', True)} replaces nothing else; remove "
+                              "it yourself, or name another output")
     if output.is_symlink() and not output.exists():
         raise OutputError(f"{output} is a link to {os.readlink(output)}, which is not there; remove it, or name "
                           f"another output")
@@ -139,9 +141,9 @@ def refuse(output, inputs, *, overwrite, resume):
     if left and not before.finished:
         done = len(list(left[-1].glob("[0-9]" * 6 + ".h5")))
         raise OutputError(f"{output}: an interrupted preparation of it is in {left[-1].name} ({done} finished chunks); "
-                          f"set resume (--resume) to continue it, or overwrite (--overwrite) to start again")
+                          f"set {option('resume', True)} to continue it, or {option('overwrite', True)} to start again")
     if output.exists():
-        raise OutputError(f"{output} exists; choose another name, or set overwrite (--overwrite) to replace it")
+        raise OutputError(f"{output} exists; choose another name, or set {option('overwrite', True)} to replace it")
 
 
 def differences(before, now):

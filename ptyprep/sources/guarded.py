@@ -17,6 +17,7 @@ import h5py
 from ptyprep.errors import SourceError
 from ptyprep.rawfiles import opening
 from ptyprep.sources.stored import reason
+from ptyprep.spelling import option
 
 LINKS = 16              # one after the other that are followed to an object, as many as HDF5 follows
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -133,7 +134,7 @@ def look_at(file, place, what):
     real = os.path.realpath(place)
     if file.within is not None and not any(_is_in(real, folder) for folder in file.within):
         raise SourceError(f"{file.filename}: {what} leads out of the folder {file.within[0]}, to {real}; it is not "
-                          f"opened. If you trust this file, set follow_links (--follow-links)")
+                          f"opened. If you trust this file, set {option('follow_links', True)}")
     _followed.setdefault(os.path.realpath(file.filename), {})[real] = None
 
 

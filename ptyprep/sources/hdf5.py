@@ -25,6 +25,7 @@ from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
 from ptyprep.sources.guarded import LINKS, is_hdf5, open_hdf5, place_of
 from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
+from ptyprep.spelling import option
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
@@ -388,7 +389,7 @@ class Hdf5Stack(InBlocks):
 
     def _only_stack(self, file):
         stacks, dead = stacks_in(file), dead_links(file)
-        hint = "Set the key of the frames (intensities.key of recipe hdf5)"
+        hint = f"Set the key of the frames ({option('intensities.key')} of recipe hdf5)"
         if dead:        # nobody knows whether they were the frames
             raise SourceError(f"{self.path}: links that lead nowhere, and may be the frames: {listed_links(dead)}. "
                               f"Stacks that are there: {listed_stacks(stacks) or 'none at all'}. {hint}, or bring the "
@@ -402,7 +403,8 @@ class Hdf5Stack(InBlocks):
     def _set_pieces(self, file, key, outer=None):
         dataset, more = dataset_in(file, key), outer is not None
         if dataset.ndim - more not in (2, 3, 4) or dataset.dtype.kind not in "biuf" or not dataset.size:
-            hint = "; with an axis more in front, say which place (outer_index)" if dataset.ndim == 5 else ""
+            hint = "" if dataset.ndim != 5 else \
+                f"; with an axis more in front, say which place ({option('outer_index')})"
             raise SourceError(f"{self.path}: {key} is {dataset.dtype} of shape {dataset.shape}; expected frames as "
                               f"{'(outer, n, h, w) or (outer, rows' if more else '(n, h, w) or (rows'}, cols, h, w)"
                               f"{hint}")

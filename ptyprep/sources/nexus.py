@@ -31,6 +31,7 @@ from ptyprep.sources.hdf5 import (
     unit_of,
 )
 from ptyprep.sources.recorded import note_fields, note_monitor, read_mask, read_quantity, read_saturation, record_size
+from ptyprep.spelling import option
 from ptyprep.units import factor, photon_energy
 
 NO_FRAMES = ("mask", "flat", "dark", "applied", "value", "number", "bit_depth")     # in names of a detector's fields
@@ -104,8 +105,8 @@ class NexusFile(Hdf5Stack):
         ptycho = [e for e in entries if "cxi_ptycho" in text_in(e.get("definition")).lower()]
         holding = ptycho or [e for e in entries if self._candidates(e) or self._announced(e)] or entries
         if len(holding) > 1:
-            raise SourceError(f"{self.path}: frames are in {', '.join(e.name for e in holding)}: set entry to one of "
-                              f"them")
+            raise SourceError(f"{self.path}: frames are in {', '.join(e.name for e in holding)}: set {option('entry')} "
+                              "to one of them")
         return holding[0]
 
     def _candidates(self, entry):
@@ -140,7 +141,8 @@ class NexusFile(Hdf5Stack):
         found, dead = self._candidates(entry), self._announced(entry)
         could_be = f"In {entry.name} could be " + (
             listed_stacks({name: node.shape for name, node in found.items()}) or
-            "none: no NXdata with a signal and no NXdetector with data of three dimensions or more") + ". Set key"
+            "none: no NXdata with a signal and no NXdetector with data of three dimensions or more"
+        ) + f". Set {option('key')}"
         found = {name: node for name, node in found.items() if can_be_frames(node.shape)}
         recorded = {name for name, node in found.items() if self._of_detector(entry, node)}
         default = _default_data(entry)

@@ -10,6 +10,7 @@ from ptyprep import h5rw
 from ptyprep.errors import SourceError
 from ptyprep.sources.guarded import look_at, places_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
+from ptyprep.spelling import option
 
 
 def folders_of(path, parts=None, *, follow_links=False):
@@ -163,7 +164,7 @@ class PtydFile(Hdf5Stack):
         values = read_numbers(chunk[name])
         if not h5rw.is_intact(chunk[name], values):
             raise SourceError(f"{self.path}: chunk {number}: the checksum of {name} is wrong, its bytes have changed "
-                              f"since they were written. To keep the other chunks, repair it with drop (--drop)")
+                              f"since they were written. To keep the other chunks, repair it with {option('drop', True)}")
         return values
 
     def _frames_told(self):

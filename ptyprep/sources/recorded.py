@@ -10,6 +10,7 @@ from ptyprep import units
 from ptyprep.errors import SourceError
 from ptyprep.sources.formats import largest_count
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar, text_in
+from ptyprep.spelling import option
 
 DARKS = ("darkfield", "dark_field", "dark", "data_dark", "background")
 FLATS = ("flatfield", "flat_field", "flat", "data_white", "whitefield", "data_flat")
@@ -55,7 +56,7 @@ def _center(source, center, psize):
     if None in found:
         kinds = dict.fromkeys(repr(unit or "no unit") for unit in spelt)
         source.notes.append(f"{said} in {' and '.join(kinds)} counts as not recorded: expected pixels, or a length "
-                            f"where the pixel size is known; set center")
+                            f"where the pixel size is known; set {option('center')}")
         return None
     return tuple(found)
 
@@ -80,7 +81,7 @@ def _center_without_unit(source, values, psize, said):
         source.notes.append(f"{said} has no unit and is taken as {unit}: nothing else lies on the frame")
         return at
     source.notes.append(f"{said} has no unit and counts as not recorded: is it in {' or '.join(fitting or readings)}? "
-                        f"Set center")
+                        f"Set {option('center')}")
     return None
 
 
@@ -155,10 +156,12 @@ def note_fields(source, *groups):
                 if done:
                     source.applied[node.name] = done
                 else:
-                    source.waiting[node.name] = f"{node.name} is not applied; {kind}field.key={node.name} " + (
+                    source.waiting[node.name] = f"{node.name} is not applied; " + option(
+                        f"{kind}field.key", node.name) + " " + (
                         "subtracts it" if kind == "dark" else {
                             "multiply": "multiplies by it", "divide": "divides by it",
-                            None: "divides by it, flatfield.multiply=yes multiplies"}[source.format.flat])
+                            None: f"divides by it, {option('flatfield.multiply', True)} "
+                                  "multiplies"}[source.format.flat])
 
 
 def _is_set(node):
@@ -173,4 +176,4 @@ def note_monitor(source, node):
     """Put a monitor with a reading for each frame into `source.waiting`."""
     if isinstance(node, h5py.Dataset) and node.dtype.kind in "iuf" and node.size == source.shape[0] > 1:
         source.waiting[node.name] = (f"{node.name}, a monitor's readings, is not applied; "
-                                     f"normalisation.key={node.name} divides by it")
+                                     f"{option('normalisation.key', node.name)} divides by it")

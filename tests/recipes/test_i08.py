@@ -76,7 +76,7 @@ def test_two_energies_are_told_and_an_offset_is_added(spiral):
 
 def test_it_says_which_distance_is_usual(spiral):
     path, pars, tiny = spiral
-    with pytest.raises(ParameterError, match="0.072 m at I08-1"):
+    with pytest.raises(ParameterError, match="Set distance=.0.072 m. .at I08-1"):
         I08({key: value for key, value in pars.items() if key != "distance"}).initialize()
 
 

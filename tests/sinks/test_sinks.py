@@ -647,7 +647,7 @@ def test_outputs_that_cannot_be(tmp_path):
                         ("folder.ptyd", "is a folder; name a .ptyd file"), ("file/s.ptyd", "does not exist")):
         with pytest.raises(OutputError, match=words):
             Scan(dfile=tmp_path / path).initialize()
-    with pytest.raises(ParameterError, match="overwrite starts again and resume continues"):
+    with pytest.raises(ParameterError, match="overwrite=True starts again and resume=True continues"):
         Scan(dfile=tmp_path / "s.ptyd", overwrite=True, resume=True).initialize()
     with pytest.raises(OutputError, match="/proc/s.ptyd cannot be written"):
         prepare(Path("/proc/s.ptyd"))

@@ -321,7 +321,7 @@ def test_a_mask_that_is_announced_and_cannot_be_read_stops_unless_it_is_ignored(
                          "floats": np.zeros((H, W)), "text": "none"}[what]
     assert "mask" in reader(path).mask_problem
     given = {} if name != "cxi" else {"center": (20, 25)}
-    with pytest.raises(SourceError, match=f"{mask}.*detector_mask=ignore"):
+    with pytest.raises(SourceError, match=f"{mask}.*detector_mask='ignore'"):
         counted(name, path, **given)
     assert counted(name, path, detector_mask="ignore", **given)[2].all()
 
@@ -372,8 +372,8 @@ def test_fields_and_monitors_are_named_and_applied_only_when_asked(tmp_path, nam
     given = {} if name != "cxi" else {"center": (20, 25)}
     scan, data, _ = counted(name, path, **given)
     said = " ".join(scan.notes)
-    assert np.array_equal(data, FRAMES) and f"flatfield.key=/{at}/{named}" in said and "darkfield.key=/" in said
-    assert ("normalisation.key=/entry/monitor/data" in said) == (name == "nexus")
+    assert np.array_equal(data, FRAMES) and f"flatfield.key='/{at}/{named}'" in said and "darkfield.key='/" in said
+    assert ("normalisation.key='/entry/monitor/data'" in said) == (name == "nexus")
     _, data, _ = counted(name, path, **given, **{"flatfield.key": f"/{at}/{named}"})
     assert np.allclose(data, FRAMES * flat if name == "eiger" else FRAMES / flat)
     for multiply in (True, False):
