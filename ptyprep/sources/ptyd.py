@@ -164,7 +164,8 @@ class PtydFile(Hdf5Stack):
         values = read_numbers(chunk[name])
         if not h5rw.is_intact(chunk[name], values):
             raise SourceError(f"{self.path}: chunk {number}: the checksum of {name} is wrong, its bytes have changed "
-                              f"since they were written. To keep the other chunks, repair it with {option('drop', True)}")
+                              f"since they were written. To keep the other chunks, repair it with "
+                              f"{option('drop', True)}")
         return values
 
     def _frames_told(self):
