@@ -41,15 +41,16 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmark/bench.py --markdown docs/speed.md
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info ptyprep/*.so
+	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info ptyprep/kernels/*.so
 
 # Without a C compiler everything works, many times slower.
-$(VENV)/.ptyprep: setup.cfg setup.py pyproject.toml $(wildcard ptyprep/core/*)
+$(VENV)/.ptyprep: setup.cfg setup.py pyproject.toml $(wildcard ptyprep/kernels/core/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ptyprep needs Python 3.11 or newer, this is " + sys.version)'
 	@echo "installing ptyprep into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -f ptyprep/_core*.so ptyprep/kernels/_core*.so
 	@$(PIP) install -e .
-	@$(BIN)/python -c 'import ptyprep._core' 2>/dev/null || \
+	@$(BIN)/python -c 'import ptyprep.kernels._core' 2>/dev/null || \
 	    echo "without its compiled part, which needs a C compiler: all works, many times slower"
 	@touch $@
 

@@ -1,7 +1,8 @@
 """Write a page of parameters for each installed recipe, from the recipes themselves."""
 import inspect
 
-from ptyprep import faces, registry
+from ptyprep import registry
+from ptyprep.params import present as faces
 
 INDEX = """# Parameters of the recipes
 

@@ -2,8 +2,6 @@
 
 __version__ = "0.1.0"
 
-from ptyprep.batch import EOS, WAIT, Batch, Meta, Package
-from ptyprep.correct import Corrections
 from ptyprep.errors import (
     FrameError,
     OutputError,
@@ -14,9 +12,11 @@ from ptyprep.errors import (
     RecipeError,
     SourceError,
 )
-from ptyprep.files import FileScan
-from ptyprep.frame import FramePlan
-from ptyprep.params import Array, Group, Par
+from ptyprep.filescan.filescan import FileScan
+from ptyprep.params.declare import Array, Group, Par
+from ptyprep.pipeline.batch import EOS, WAIT, Batch, Meta, Package
+from ptyprep.processing.corrections import Corrections
+from ptyprep.processing.plan import FramePlan
 from ptyprep.registry import recipe
 from ptyprep.scan import PtyScan
 from ptyprep.sources import FrameSource, open_frames

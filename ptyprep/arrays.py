@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.rawfiles import opening
+from ptyprep.filesystem.raw_files import opening
 from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
 from ptyprep.sources.images import SUFFIXES, ImageFiles
-from ptyprep.spec import read_scan
-from ptyprep.spelling import options
-from ptyprep.text import Table, read_table
+from ptyprep.tables.spec import read_scan
+from ptyprep.tables.text import Table, read_table
+from ptyprep.words.spelling import options
 
 IMAGES = (2, 3, 4, 5)       # dimensions of one image, or of several
 

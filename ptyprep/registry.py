@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ptyprep.errors import RecipeError
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
 from ptyprep.scan import PtyScan
 
 GROUP = "ptyprep.recipes"       # entry points; each names a package in which every module is a recipe

@@ -10,27 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import doubts, faces, provenance, sample
-from ptyprep.batch import EOS, WAIT, Meta
-from ptyprep.codec import Encoder
-from ptyprep.correct import LOST, Corrections
 from ptyprep.errors import FrameError, ParameterError, PositionError, RecipeError, SourceError, in_words
-from ptyprep.frame import CENTERS, FramePlan, Window, whole
-from ptyprep.loaded import Loaded, unreadable
-from ptyprep.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFLOW, USER
-from ptyprep.mpi import room
-from ptyprep.params import Array, Group, Par, Tree, Values, walk
-from ptyprep.positions import checked, refuse_unknown
-from ptyprep.printable import printable
-from ptyprep.rawfiles import RawFiles, noting
-from ptyprep.run import Run
-from ptyprep.selection import Selection
+from ptyprep.filesystem.raw_files import RawFiles, noting
+from ptyprep.hdf5.codec import Encoder
+from ptyprep.parallel.mpi import room
+from ptyprep.parallel.threads import HookThreads, fair_share, processors
+from ptyprep.params import present as faces
+from ptyprep.params.declare import Array, Group, Par, Tree, Values, walk
+from ptyprep.pipeline import doubts, provenance, sample
+from ptyprep.pipeline.batch import EOS, WAIT, Meta
+from ptyprep.pipeline.loaded import Loaded, unreadable
+from ptyprep.pipeline.run import Run
+from ptyprep.processing.corrections import LOST, Corrections
+from ptyprep.processing.masks import DEAD, DETECTOR, HOT, NEAR_OVERFLOW, NON_FINITE, OVERFLOW, USER
+from ptyprep.processing.plan import CENTERS, FramePlan, Window, whole
+from ptyprep.processing.positions import checked, refuse_unknown
+from ptyprep.processing.selection import Selection
 from ptyprep.sinks import SINKS, earlier, refuse
 from ptyprep.sources import layout_of
 from ptyprep.sources.formats import limits_of
-from ptyprep.spelling import option
-from ptyprep.threads import HookThreads, fair_share, processors
 from ptyprep.units import photon_energy_of_electrons
+from ptyprep.words.printable import printable
+from ptyprep.words.spelling import option
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import re
 import tokenize
 import unicodedata
 
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 HC = 12.398419843320026     # keV angstrom, exact (SI 2019)
 KEV = 1.602176634e-16       # J, exact (SI 2019)

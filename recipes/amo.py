@@ -5,13 +5,13 @@ import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
-from ptyprep.positions import Points
+from ptyprep.processing.corrections import Corrections
+from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
 from ptyprep.sources.hdf5 import reading
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 class Amo(FileScan):

@@ -8,15 +8,15 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
-from ptyprep.frame import orientation_flags
-from ptyprep.names import in_order, matching
-from ptyprep.positions import Points
-from ptyprep.rawfiles import opening
+from ptyprep.filesystem.order import in_order, matching
+from ptyprep.filesystem.raw_files import opening
+from ptyprep.processing.plan import orientation_flags
+from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
-from ptyprep.spec import read_scan
-from ptyprep.spelling import option
+from ptyprep.tables.spec import read_scan
+from ptyprep.words.spelling import option
 
 # By the detector's folder: the turn to what the beamline shows (see `orientation`), and the pixel [m]
 DETECTORS = {"pilatus_1": (3, 172e-6), "pilatus_2": (3, 172e-6), "eiger_4": (0, 75e-6), "eiger9": (0, 75e-6),

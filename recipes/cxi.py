@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep import FileScan, Par
-from ptyprep.positions import Points
+from ptyprep.processing.positions import Points
 from ptyprep.sources import CxiFile
 
 

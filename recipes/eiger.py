@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ptyprep import FileScan, Par
 from ptyprep.sources import DectrisMaster
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 class Eiger(FileScan):

@@ -9,7 +9,7 @@ from ptyprep.errors import ParameterError, SourceError
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import read_dataset, reading
 from ptyprep.sources.recorded import read_mask
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 class Epsic(FileScan):

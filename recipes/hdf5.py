@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ptyprep import Group, Par
-from ptyprep.outer import OuterScan
+from ptyprep.filescan.outer import OuterScan
 from ptyprep.sources import Hdf5Stack
 
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.frame import whole
-from ptyprep.positions import Points
+from ptyprep.processing.plan import whole
+from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
-from ptyprep.spelling import option
 from ptyprep.units import convert
+from ptyprep.words.spelling import option
 
 FRAMES = ("/entry/data/data", "/diff_data/*/det_images", "/entry/instrument/detector/data")
 HC = 1.2398     # keV nm, as the export has it when it makes a wavelength of the energy

@@ -5,8 +5,8 @@ from ptyprep_recipes.i14 import I14
 from ptyprep import Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import ParameterError, PositionError
-from ptyprep.positions import Points
-from ptyprep.spelling import option
+from ptyprep.processing.positions import Points
+from ptyprep.words.spelling import option
 
 EIGER = "data/frames", "data/scan"      # of pty_tomo.h5: (projections, points, h, w), and (projections, points, 4)
 

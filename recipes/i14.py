@@ -7,8 +7,8 @@ from ptyprep_recipes.hdf5 import Hdf5
 
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections, median
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.processing.corrections import Corrections, median
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
 from ptyprep.sources.hdf5 import (
@@ -22,7 +22,7 @@ from ptyprep.sources.hdf5 import (
     stacks_in,
     unit_of,
 )
-from ptyprep.spelling import option, options
+from ptyprep.words.spelling import option, options
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable
 SET, READBACK = ("{0}_value_set", "{0}/value_set"), ("{0}_value", "{0}", "{0}/value", "{0}/{0}")

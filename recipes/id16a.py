@@ -6,14 +6,14 @@ import numpy as np
 
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections, average
 from ptyprep.errors import ParameterError, PositionError, SourceError
-from ptyprep.names import matching, with_gaps
-from ptyprep.positions import Points
-from ptyprep.rawfiles import opening
+from ptyprep.filesystem.order import matching, with_gaps
+from ptyprep.filesystem.raw_files import opening
+from ptyprep.processing.corrections import Corrections, average
+from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 # Frames and the motors' header in HDF5 files, of detector {0}
 FRAMES = ("measurement/{0}/data", "ESRF-ID16A/{0}/data", "instrument/{0}/data", "measurement/data")

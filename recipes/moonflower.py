@@ -4,8 +4,8 @@ import numpy as np
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import ParameterError
-from ptyprep.spelling import option
 from ptyprep.units import HC
+from ptyprep.words.spelling import option
 
 DIAMETER = 0.4                      # of the probe, as a fraction of the window
 

@@ -6,8 +6,8 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError
 from ptyprep.sources import NexusFile
-from ptyprep.spelling import option
-from ptyprep.text import axis_of
+from ptyprep.tables.text import axis_of
+from ptyprep.words.spelling import option
 
 
 class Nexus(FileScan):

@@ -9,11 +9,11 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.names import in_order, matching
+from ptyprep.filesystem.order import in_order, matching
 from ptyprep.sources.formats import DECTRIS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
 from ptyprep.sources.hdf5 import Found, Hdf5Stack, member, read_numbers, reading, text_attribute, unit_of
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 NUMBER = r"([-+.\deE]+)"
 MESH = rf"\s*[dc]mesh\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+(\S+)\s+{NUMBER}\s+{NUMBER}\s+(\d+)\s+{NUMBER}\s*"

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ptyprep import FileScan, Par
-from ptyprep.first_look import look_first
+from ptyprep.hdf5.first_look import look_first
 from ptyprep.sources import PtydFile
 from ptyprep.sources.ptyd import folders_of
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from ptyprep import Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, PositionError, SourceError
-from ptyprep.outer import OuterScan
-from ptyprep.positions import Points
+from ptyprep.filescan.outer import OuterScan
+from ptyprep.processing.corrections import Corrections
+from ptyprep.processing.positions import Points
 from ptyprep.sources import ArrayFrames, NpyFile
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 HANDED = ("data", "positions", "mask")
 

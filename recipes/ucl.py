@@ -4,12 +4,12 @@ from pathlib import Path
 
 from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
-from ptyprep.correct import Corrections
 from ptyprep.errors import ParameterError, SourceError
-from ptyprep.positions import Points
+from ptyprep.processing.corrections import Corrections
+from ptyprep.processing.positions import Points
 from ptyprep.sources.gathered import hdf5_files, mean_frame, one_frame_in_each
-from ptyprep.spelling import option
 from ptyprep.units import photon_energy
+from ptyprep.words.spelling import option
 
 
 class Ucl(FileScan):

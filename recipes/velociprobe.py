@@ -8,9 +8,9 @@ from ptyprep_recipes.eiger import Eiger
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
 from ptyprep.errors import PositionError
-from ptyprep.positions import Points
+from ptyprep.processing.positions import Points
 from ptyprep.sources.hdf5 import read_numbers, reading
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 class Velociprobe(Eiger):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from ptyprep import EOS, Par, PtyScan
-from ptyprep.correct import Corrections
 from ptyprep.errors import ChangedError, SourceError
+from ptyprep.processing.corrections import Corrections
 from ptyprep.sources import open_frames
 from ptyprep.sources.array import ArrayFrames
 from ptyprep.testing import run_on_ranks

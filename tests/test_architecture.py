@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptyprep import PtyScan, registry
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
 from ptyprep.testing import mpirun
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import cli
+from ptyprep.cli import commands as cli
 from ptyprep.testing import write_dectris, write_positions
 
 FRAMES = np.random.default_rng(1).integers(0, 50, (12, 20, 24)).astype("u4")

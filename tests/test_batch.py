@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from ptyprep.batch import EOS, WAIT, Batch, Meta, Package, Signal
+from ptyprep.pipeline.batch import EOS, WAIT, Batch, Meta, Package, Signal
 
 META = Meta(version=0.1, num_frames=5, label="s", shape=(2, 3), psize=(1e-6, 2e-6), energy=7.2, center=(1.0, 1.0),
             distance=2.0)

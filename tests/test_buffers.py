@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptyprep import Par, PtyScan, buffers
+from ptyprep import Par, PtyScan
+from ptyprep.parallel import buffers
 
 UNIT = 1000
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from far_fields import beam, patterns, without_center
 
-from ptyprep.center import find_center
 from ptyprep.errors import FrameError
+from ptyprep.processing.center import find_center
 
 SHAPE, FRAMES = (256, 300), 64
 Y, X = np.indices(SHAPE)

@@ -14,14 +14,15 @@ import pytest
 import tomli_w
 from ptyprep_recipes.eiger import Eiger
 
-from ptyprep import cli, registry
-from ptyprep.params import walk
+from ptyprep import registry
+from ptyprep.cli import commands as cli
+from ptyprep.params.declare import walk
 from ptyprep.sources import DectrisMaster
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks, write_cxi, write_dectris, write_positions
 
 FRAMES = np.random.default_rng(1).integers(0, 50, (12, 20, 24)).astype("u2")
 PLACES = np.random.default_rng(2).normal(size=(12, 2)) * 1e-6
-START = ("-c", "from ptyprep.cli import main; main(prog_name='ptyprep')")
+START = ("-c", "from ptyprep.cli.commands import main; main(prog_name='ptyprep')")
 GEOMETRY = {"energy": 8.0, "distance": 2.0, "psize": (75e-6, 75e-6), "center": (10, 12)}
 
 
@@ -408,7 +409,8 @@ def test_a_rank_that_fails_alone_speaks_for_itself(folder):
         "import os\nfrom ptyprep_recipes.eiger import Eiger\n"
         "if os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n    raise OSError('this node has no disk')\n"
         "class Mine(Eiger):\n    'Mine.'\n")
-    start = ("-c", START[1].replace("import main;", "import main; import ptyprep.cli; ptyprep.cli.PATIENCE = 1;"))
+    start = ("-c", START[1].replace("import main;", "import main; from ptyprep.cli import commands; "
+                                                     "commands.PATIENCE = 1;"))
     failed = run_on_ranks(2, *start, "prepare", "mine.py", *EIGER[2:], timeout=60)
     assert failed.returncode != 0 and failed.stderr.count("ptyprep: rank 1: OSError: this node has no disk") == 1
     assert not list(folder.glob("*.ptyd"))

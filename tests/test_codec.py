@@ -15,15 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptyprep import codec, codec_numpy, compiled
-from ptyprep.codec import BITSHUFFLE, DEFLATE, LZ4, SHUFFLE, DamagedChunk, Encoder
+from ptyprep.hdf5 import codec
+from ptyprep.hdf5.codec import BITSHUFFLE, DEFLATE, LZ4, SHUFFLE, DamagedChunk, Encoder
+from ptyprep.kernels import compiled
+from ptyprep.kernels import in_numpy as codec_numpy
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "u8", "i8", "f8")
 
 
 def test_the_compiled_loops_are_there():
     """Without them all the rest is tried on NumPy alone."""
-    assert compiled.core is not None or shutil.which("cc") is None, "ptyprep/core was not built: pip install -e . -v"
+    assert compiled.core is not None or shutil.which("cc") is None, "kernels/core was not built: pip install -e . -v"
 
 
 @pytest.fixture(params=["compiled", "NumPy"])
@@ -113,7 +115,9 @@ def test_damage_is_named(decoder, code, change, words):
 MUTATIONS = textwrap.dedent("""
     import sys
     import h5py, hdf5plugin, numpy as np
-    from ptyprep import codec, codec_numpy, compiled
+    from ptyprep.hdf5 import codec
+    from ptyprep.kernels import in_numpy as codec_numpy
+    from ptyprep.kernels import compiled
 
     if sys.argv[1] == "NumPy":
         compiled.core = None
@@ -194,7 +198,7 @@ def test_bitshuffle_is_declared_as_its_plug_in_does(dtype, tmp_path):
     """In a process that has not loaded it."""
     job = f"""if True:
         import sys, h5py
-        from ptyprep.codec import Encoder
+        from ptyprep.hdf5.codec import Encoder
         with h5py.File({str(tmp_path / 'f.h5')!r}, "w") as file:
             file.create_dataset("ours", (2, 8, 8), {dtype!r}, chunks=(1, 8, 8), **Encoder("bslz4").filters({dtype!r}))
         sys.exit("hdf5plugin" in sys.modules)
@@ -386,7 +390,7 @@ FUZZ = textwrap.dedent("""
 
 def test_no_byte_beside_a_buffer_is_touched(tmp_path):
     """The compiled loops under the address and undefined-behaviour sanitizers, with whole and with damaged chunks."""
-    compiler, source = shutil.which("gcc"), Path(codec.__file__).parent / "core" / "module.c"
+    compiler, source = shutil.which("gcc"), Path(compiled.__file__).parent / "core" / "module.c"
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs gcc on Linux")
     flags = "-O1 -g -shared -fPIC -fsanitize=address,undefined -fno-sanitize-recover=undefined".split()

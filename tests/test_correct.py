@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptyprep import compiled
-from ptyprep.correct import (
+from ptyprep.errors import SourceError
+from ptyprep.kernels import compiled
+from ptyprep.processing.corrections import (
     LOST,
     Limits,
     average,
@@ -19,7 +20,6 @@ from ptyprep.correct import (
     neighbour_median,
     relative_flux,
 )
-from ptyprep.errors import SourceError
 from ptyprep.units import photon_energy_of_electrons
 
 INTEGERS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"]
@@ -113,7 +113,7 @@ def test_masks_are_told_pixel_by_pixel(loops, given):
 
 
 def test_the_loops_refuse_masks_of_another_size():
-    core = pytest.importorskip("ptyprep._core")
+    core = pytest.importorskip("ptyprep.kernels._core")
     frames, mask, good = np.zeros((2, 3, 4), "u2"), np.ones((3, 4), bool), np.empty((2, 3, 4), bool)
     core.judge(frames, 0, 5, None, mask, mask, good, mask.copy(), None)
     for wrong in ((frames[:, :2], mask, good), (frames, mask[:, :2], good), (frames, mask, good[:1]),

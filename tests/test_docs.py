@@ -12,7 +12,7 @@ import pytest
 
 import ptyprep
 from ptyprep import FramePlan, PtyScan, recipe, registry
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
 
 DOCS = Path(__file__).parent.parent / "docs"
 TUTORIAL = DOCS.parent / "tutorial"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyprep import faces
-from ptyprep.params import Group, Par, Tree, walk
-from ptyprep.reading import Array, Pair
+from ptyprep.params import present as faces
+from ptyprep.params.convert import Array, Pair
+from ptyprep.params.declare import Group, Par, Tree, walk
 
 
 class Base(Tree):

@@ -17,9 +17,9 @@ import pytest
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import OutputError, RecipeError
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS, disk
 from ptyprep.testing import messages, mpirun, read_part, read_ptyd, run_on_ranks
-from ptyprep.verify import problems
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "mpi"), str(HERE / "soak")]

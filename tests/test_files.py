@@ -44,7 +44,7 @@ def hdf5(path, **datasets):
 @pytest.fixture(autouse=True)
 def any_spread(monkeypatch):
     """Positions of these tests are a few metres apart, and have no unit."""
-    monkeypatch.setattr("ptyprep.files.GUESSED", np.inf)
+    monkeypatch.setattr("ptyprep.filescan.filescan.GUESSED", np.inf)
 
 
 # --- positions ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptyprep.errors import FrameError
-from ptyprep.frame import FramePlan, center_of, orientation_flags
+from ptyprep.processing.plan import FramePlan, center_of, orientation_flags
 
 # What each orientation does to one frame; PtyPy's numbers.
 TABLE = {0: lambda a: a, 1: np.fliplr, 2: np.flipud, 3: lambda a: np.flipud(np.fliplr(a)), 4: np.transpose,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptyprep import ParameterError, PtyScan, registry
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
 
 PAGE = (Path(__file__).parents[1] / "docs" / "from_ptypy.md").read_text()
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ptyprep import PtyScan, recipe
+from ptyprep.cli.show import plan_text, show_text
 from ptyprep.errors import ParameterError, PtyprepError
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
+from ptyprep.ptyd.verify import merge, problems
 from ptyprep.registry import installed, source_parameter
-from ptyprep.show import plan_text, show_text
 from ptyprep.sources import open_frames
-from ptyprep.verify import merge, problems
 
 RECIPES = sorted(installed())
 GENERAL = ["cxi", "eiger", "hdf5", "images", "nexus", "ptyd"]

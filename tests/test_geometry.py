@@ -7,10 +7,10 @@ from scipy import constants
 from scipy.spatial import cKDTree
 
 from ptyprep import PtyScan
+from ptyprep.cli.show import plan_text
 from ptyprep.errors import FrameError
-from ptyprep.frame import FramePlan
-from ptyprep.geometry import light_around, object_pixel, off_center, steps
-from ptyprep.show import plan_text
+from ptyprep.processing.geometry import light_around, object_pixel, off_center, steps
+from ptyprep.processing.plan import FramePlan
 from ptyprep.sources import ArrayFrames
 
 SHAPE = 64, 48

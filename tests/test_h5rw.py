@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import h5rw
 from ptyprep.errors import OutputError, SourceError
+from ptyprep.hdf5 import values as h5rw
 from ptyprep.sources.hdf5 import read_dataset
 
 

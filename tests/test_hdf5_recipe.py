@@ -7,7 +7,7 @@ import pytest
 
 from ptyprep import recipe
 from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, SourceError
-from ptyprep.masks import REASONS
+from ptyprep.processing.masks import REASONS
 from ptyprep.testing import read_ptyd, run_on_ranks
 from ptyprep.units import photon_energy_of_electrons
 
@@ -899,7 +899,7 @@ def test_a_unit_holds_for_both_numbers_of_a_pair(tmp_path):
 
 
 def test_outliers_do_not_hide_one_another():
-    from ptyprep.correct import relative_flux
+    from ptyprep.processing.corrections import relative_flux
     readings = np.random.default_rng(0).normal(1000, 10, 200)
     readings[[3, 50, 60, 70]] = 4000, 1300, 1, 0
     assert set(np.flatnonzero(relative_flux(readings)[1])) >= {3, 50, 60, 70}

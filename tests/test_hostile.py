@@ -16,13 +16,14 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import PtyScan, SourceError, head, recipe
-from ptyprep.first_look import damaged, look_first
+from ptyprep import PtyScan, SourceError, recipe
+from ptyprep.hdf5 import head
+from ptyprep.hdf5.first_look import damaged, look_first
+from ptyprep.hdf5.guarded import open_hdf5
+from ptyprep.ptyd.verify import merge, problems, relink
 from ptyprep.sources import PtydFile, open_frames
-from ptyprep.sources.guarded import open_hdf5
 from ptyprep.sources.hdf5 import dataset_in, read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
-from ptyprep.verify import merge, problems, relink
 
 SOAK = Path(__file__).parent / "soak"
 N, LIMIT = 6, 120
@@ -52,7 +53,7 @@ def prepared(folder, save):
 
 EACH = """
 import contextlib, io, json, sys
-from ptyprep import cli
+from ptyprep.cli import commands as cli
 for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         try:

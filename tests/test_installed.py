@@ -22,7 +22,7 @@ SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 EXTRAS = sorted(SETUP["options.extras_require"])
 PACKAGES = {"ptyprep": "ptyprep", "recipes": "ptyprep_recipes"}         # {folder: package}
-COMPILED = "ptyprep/_core.abi3.so"
+COMPILED = "ptyprep/kernels/_core.abi3.so"
 README = (ROOT / "README.md").read_text()
 OUTSIDE = os.pathsep.join(place for place in os.environ.get("PATH", os.defpath).split(os.pathsep)
                           if place != str(Path(sys.executable).parent))         # where else commands are
@@ -141,7 +141,7 @@ def test_the_wheel_holds_all_modules_and_nothing_else(wheel):
     files = {f"{package}/{path.relative_to(ROOT / folder)}" for folder, package in PACKAGES.items()
              for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".pyc", ".so")}
     there = {name for name in contents(wheel) if ".dist-info/" not in name}
-    assert there - {COMPILED} == {name for name in files if not name.startswith("ptyprep/core/")}
+    assert there - {COMPILED} == {name for name in files if not name.startswith("ptyprep/kernels/core/")}
     assert (COMPILED in there) == (shutil.which("cc") is not None), "the compiled part; python -m build -w says why not"
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import ParameterError
-from ptyprep.masks import shapes
+from ptyprep.processing.masks import shapes
 
 
 @pytest.mark.parametrize(("text", "inside"), [

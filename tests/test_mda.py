@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import SourceError
-from ptyprep.mda import read_mda
+from ptyprep.tables.mda import read_mda
 from ptyprep.testing.layouts.aps_2id import _int, _mda, _scan
 
 X = np.array([0.1, 0.2, 1 / 3])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptyprep.mpi import LAUNCHERS, Solo, World, room, share
+from ptyprep.parallel.mpi import LAUNCHERS, Solo, World, room, share
 from ptyprep.testing import mpirun, run_on_ranks
 
 HERE = Path(__file__).parent
@@ -162,7 +162,7 @@ class TestThreeRanks:
 @pytest.mark.mpi
 @pytest.mark.parametrize("failure, code", [("sys.exit(3)", 3), ("comm.abort(5)", 5)])
 def test_an_end_on_one_rank_ends_the_job(failure, code):
-    script = f"import sys\nfrom ptyprep.mpi import room\ncomm = room()\n" \
+    script = f"import sys\nfrom ptyprep.parallel.mpi import room\ncomm = room()\n" \
              f"with comm.together('work'):\n    if comm.rank == 1: {failure}"
     assert run_on_ranks(3, "-c", script, timeout=60).returncode in (code, 1)
 
@@ -205,7 +205,8 @@ def run_alone(script, **env):
                           timeout=60, check=False)
 
 
-WITHOUT_MPI4PY = "import sys; sys.modules['mpi4py'] = None\nfrom ptyprep.mpi import room; print(type(room()).__name__)"
+WITHOUT_MPI4PY = ("import sys; sys.modules['mpi4py'] = None\n"
+                  "from ptyprep.parallel.mpi import room; print(type(room()).__name__)")
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -219,7 +220,7 @@ def test_three_started_ranks_without_mpi4py_are_an_error_with_the_number(launche
 def test_three_started_ranks_of_which_mpi4py_sees_one_are_an_error_with_both_numbers():
     fake = "import sys, types; mpi4py = sys.modules['mpi4py'] = types.ModuleType('mpi4py')\n" \
            "mpi4py.MPI = types.SimpleNamespace(COMM_WORLD=types.SimpleNamespace(size=1))\n"
-    job = run_alone(fake + "from ptyprep.mpi import room; room()", PMI_SIZE="3")
+    job = run_alone(fake + "from ptyprep.parallel.mpi import room; room()", PMI_SIZE="3")
     assert job.returncode != 0
     assert "PeerError: the launcher started 3 ranks, but mpi4py sees 1" in job.stderr
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ptyprep.errors import SourceError
-from ptyprep.names import in_order, matching, with_gaps
+from ptyprep.filesystem.order import in_order, matching, with_gaps
 
 MIXED = random.Random(3)
 

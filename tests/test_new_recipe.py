@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptyprep import OutputError, ParameterError
-from ptyprep.skeleton import write_skeleton
+from ptyprep.cli.skeleton import write_skeleton
 from ptyprep.testing import Tiny, read_ptyd
 
 PTYPREP = [sys.executable, "-m", "ptyprep"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError
-from ptyprep.params import ORIGINS, Group, Par, Tree, walk
-from ptyprep.reading import Array, Pair
+from ptyprep.params.convert import Array, Pair
+from ptyprep.params.declare import ORIGINS, Group, Par, Tree, walk
 
 
 class Base(Tree):

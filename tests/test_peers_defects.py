@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptyprep import FrameError, OutputError, ParameterError, PositionError, SourceError, recipe
-from ptyprep.frame import FramePlan
-from ptyprep.h5rw import write
+from ptyprep.hdf5.values import write
+from ptyprep.processing.plan import FramePlan
 from ptyprep.testing import read_ptyd, run_on_ranks, write_cxi
 
 N, H, W = 6, 8, 10
@@ -136,7 +136,7 @@ def test_11_stored_indices_and_odd_chunks_of_a_ptyd_are_understood(tmp_path):
 
 
 def test_12_a_centre_of_zero_is_one_and_a_given_one_is_not_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("ptyprep.sample.find_center", lambda *seen: pytest.fail("nobody asked for it"))
+    monkeypatch.setattr("ptyprep.pipeline.sample.find_center", lambda *seen: pytest.fail("nobody asked for it"))
     data, weight = prepared(scan_of(tmp_path, center=0, shape=4))
     assert np.array_equal(data[:, 2:, 2:], FRAMES[:, :2, :2]) and not weight[:, :2].any()
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import PositionError
-from ptyprep.positions import (
+from ptyprep.processing.positions import (
     checked,
     count_positions,
     pair_positions,

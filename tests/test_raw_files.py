@@ -10,11 +10,11 @@ import pytest
 
 from ptyprep import Par, PtyScan, recipe
 from ptyprep.errors import ChangedError, OutputError, PeerError, SourceError
-from ptyprep.mpi import room
-from ptyprep.rawfiles import RawFiles, opening
+from ptyprep.filesystem.raw_files import RawFiles, opening
+from ptyprep.parallel.mpi import room
+from ptyprep.parallel.threads import in_threads
 from ptyprep.sources import open_frames
 from ptyprep.testing import read_ptyd, run_on_ranks, write_dectris, write_positions
-from ptyprep.threads import in_threads
 
 FRAMES = np.random.default_rng(11).poisson(20, (12, 16, 20)).astype("u4")
 POSITIONS = np.stack(np.divmod(np.arange(12), 4), axis=1) * [1e-6, 1.5e-6]

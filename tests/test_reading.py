@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyprep import reading
 from ptyprep.errors import ParameterError
-from ptyprep.reading import Array, Pair, leaves, read, with_article, words
+from ptyprep.params import convert as reading
+from ptyprep.params.convert import Array, Pair, leaves, read, with_article, words
 
 Shape = int | tuple[int, int] | None
 Center = str | float | Pair | None
@@ -163,7 +163,7 @@ def test_pydantic_is_loaded_only_for_what_is_not_clear():
 
 
 def test_pint_is_loaded_only_for_units_that_need_it():
-    code = ("import sys; from ptyprep.params import *; from ptyprep.params import Par, Tree\n"
+    code = ("import sys; from ptyprep.params.declare import *; from ptyprep.params.declare import Par, Tree\n"
             "class R(Tree):\n    e: float = Par(1.0, unit='keV')\n"
             "R.make_values(('keyword', {'e': '7.2 keV'})); print('pint' in sys.modules, 'mpi4py' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False"] * 2

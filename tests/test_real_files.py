@@ -11,8 +11,8 @@ from ptyprep_recipes.eiger import Eiger
 from ptyprep_recipes.hdf5 import Hdf5
 
 from ptyprep import recipe
+from ptyprep.cli.show import show_text
 from ptyprep.errors import ParameterError, SourceError
-from ptyprep.show import show_text
 from ptyprep.sources import DectrisMaster, Hdf5Stack, open_frames
 from ptyprep.testing import read_ptyd
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ptyprep import Par, PtyScan, recipe
-from ptyprep.masks import REASONS
+from ptyprep.processing.masks import REASONS
 from ptyprep.testing import run_on_ranks, write_dectris, write_positions
 
 N, H, W = 9, 12, 14

@@ -140,7 +140,7 @@ def test_a_scan_that_is_prepared_again_keeps_its_frame_numbers(tmp_path):
 
 
 def test_what_cannot_be_stored_is_said_before_the_work(tmp_path, monkeypatch):
-    from ptyprep import provenance
+    from ptyprep.pipeline import provenance
     true = provenance.info
     monkeypatch.setattr(provenance, "info", lambda scan: {**true(scan), "a/b": 1})
     scan = like(load=lambda self, indices: pytest.fail("asked for frames") if len(indices) > 1 else FRAMES[:1])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptyprep import Par, PtyScan
-from ptyprep.frame import FramePlan
+from ptyprep.processing.plan import FramePlan
 from ptyprep.sources import open_frames
 from ptyprep.testing import read_ptyd
 
@@ -110,7 +110,7 @@ def test_both_roads_lead_to_the_same(tmp_path_factory, data):
     write(folder, values, data.draw(st.sampled_from(LAYOUTS)), chunks, FILTERS[how])
     scan = Stack(path=str(folder / "raw.h5"), dfile=folder / "s.ptyd", threads=data.draw(st.sampled_from([1, 3])),
                  compression=data.draw(st.sampled_from(["portable", "bslz4", "none"])), **wish).initialize()
-    with patch("ptyprep.buffers.SMALL", 1):     # memory is taken again, though frames are small
+    with patch("ptyprep.parallel.buffers.SMALL", 1):     # memory is taken again, though frames are small
         size = data.draw(st.integers(1, n))
         batches = scan.prepare(size) if (gone := data.draw(st.booleans())) else list(scan.batches(size))
 

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep import Par, PtyScan, provenance
-from ptyprep.batch import EOS, WAIT
+from ptyprep import Par, PtyScan
 from ptyprep.errors import FrameError, OutputError, ParameterError, PositionError, RecipeError, SourceError
+from ptyprep.pipeline import provenance
+from ptyprep.pipeline.batch import EOS, WAIT
 from ptyprep.sources import ArrayFrames
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptyprep.errors import ParameterError
-from ptyprep.selection import Selection
+from ptyprep.processing.selection import Selection
 
 number = st.integers(0, 30)
 

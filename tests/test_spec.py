@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import SourceError
-from ptyprep.spec import read_scan
+from ptyprep.tables.spec import read_scan
 
 HEADER = "#F scans.dat\n#E 1500000000\n#D Fri\n#O0 samx  fine y  mokev\n#O1 dettr\n\n"
 SCAN = ("#S 12  round_roi px -1 1 5\n#D Fri\n#T 0.1  (Seconds)\n#G0 0 0\n#P0 1.5 -2.25 6.2\n#P1 0.125\n#N 3\n"

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 import ptyprep
 from ptyprep import recipe
-from ptyprep.cli import main
+from ptyprep.cli.commands import main
 from ptyprep.errors import ParameterError
-from ptyprep.params import walk
+from ptyprep.params.declare import walk
 from ptyprep.registry import installed
-from ptyprep.spelling import at_command_line, option, options
+from ptyprep.words.spelling import at_command_line, option, options
 
 PARAMETERS = [(name, dotted) for name in installed() for dotted, _ in walk(recipe(name))]
 

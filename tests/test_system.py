@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ptyprep
-from ptyprep import system
+from ptyprep.filesystem import system
 from ptyprep.sinks import SINKS
 from ptyprep.testing import read_ptyd
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ptyprep import FileScan, ParameterError
 from ptyprep.errors import PositionError
-from ptyprep.reading import Array, read
-from ptyprep.text import axes_in, parse_table, read_table
+from ptyprep.params.convert import Array, read
+from ptyprep.tables.text import axes_in, parse_table, read_table
 
 ROWS = "1 2\n3 4\n"
 

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from ptyprep import threads
-from ptyprep.threads import fair_share, in_threads, processors
+from ptyprep.parallel import threads
+from ptyprep.parallel.threads import fair_share, in_threads, processors
 
 
 def test_threads_keep_the_order_and_pass_on_the_failure():

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ptyprep import OutputError, PtyScan, SourceError
+from ptyprep.ptyd.verify import merge, problems
 from ptyprep.sinks import SINKS
 from ptyprep.sources import PtydFile
 from ptyprep.testing import read_ptyd
-from ptyprep.verify import merge, problems
 
 N = 10
 FRAMES = np.random.default_rng(5).poisson(30, (N, 16, 16)).astype("u2")

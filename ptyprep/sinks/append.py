@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager, suppress
 import h5py
 import numpy as np
 
-from ptyprep import h5rw
 from ptyprep.errors import OutputError
+from ptyprep.hdf5 import values as h5rw
 from ptyprep.sinks import parts as of_parts
 from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import COLUMNS, GROWING, WEIGHTS, write_columns, write_stack
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 class Append(Link):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import h5py
 
-from ptyprep import system
 from ptyprep.errors import OutputError
-from ptyprep.spelling import option
-from ptyprep.threads import in_background
+from ptyprep.filesystem import system
+from ptyprep.parallel.threads import in_background
+from ptyprep.words.spelling import option
 
 # what reading a damaged HDF5 file raises
 UNREADABLE = (OSError, RuntimeError, SystemError, LookupError, ValueError, TypeError, OverflowError, MemoryError)

@@ -6,13 +6,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import h5rw
 from ptyprep.errors import OutputError
+from ptyprep.hdf5 import values as h5rw
+from ptyprep.parallel.threads import in_background
 from ptyprep.sinks.disk import publish
 from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
 from ptyprep.sinks.runs import FINGERPRINT
-from ptyprep.spelling import option
-from ptyprep.threads import in_background
+from ptyprep.words.spelling import option
 
 
 class Link:

@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep import h5rw
-from ptyprep.codec import MaskEncoder
 from ptyprep.errors import OutputError
-from ptyprep.first_look import damaged
+from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5.codec import MaskEncoder
+from ptyprep.hdf5.first_look import damaged
 from ptyprep.sinks import runs
 from ptyprep.sinks.disk import (
     UNREADABLE,
@@ -37,7 +37,7 @@ from ptyprep.sinks.disk import (
     temporary,
     writing,
 )
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 WEIGHTS = MaskEncoder()             # every reader must be able to open masks
 COLUMNS = ("indices", "frame_ids", "positions")

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import h5py
 
-from ptyprep import h5rw, system
 from ptyprep.errors import OutputError, SourceError
-from ptyprep.first_look import look_first
-from ptyprep.masks import from_text
+from ptyprep.filesystem import system
+from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5.first_look import look_first
+from ptyprep.processing.masks import from_text
 from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, remove, temporary, writing
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 RUN_FILE, LOG_FILE, LOCK_FILE = "run.json", "log.jsonl", "lock"
 # a part, or the file of a rank that it points at

@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep import h5rw
+from ptyprep.hdf5 import values as h5rw
 from ptyprep.sinks.disk import Written, hdf5, publish, temporary, writing
 from ptyprep.sinks.link import Link
 from ptyprep.sinks.parts import checksum_of_frames

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from ptyprep.errors import SourceError
+from ptyprep.hdf5.guarded import other_kind
 from ptyprep.sources.array import ArrayFrames, NpyFile
 from ptyprep.sources.cxi import CxiFile
 from ptyprep.sources.dectris import DectrisMaster
-from ptyprep.sources.guarded import other_kind
 from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.sources.images import ImageFiles
 from ptyprep.sources.nexus import NexusFile

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from ptyprep import system
-from ptyprep.buffers import scratch
 from ptyprep.errors import SourceError
-from ptyprep.rawfiles import opening
+from ptyprep.filesystem import system
+from ptyprep.filesystem.raw_files import opening
+from ptyprep.parallel.buffers import scratch
 from ptyprep.sources.blocks import BLOCK_BYTES, InBlocks
 
 # version 3.0 only spells the names of fields in another way, and frames have none

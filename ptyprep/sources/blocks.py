@@ -1,8 +1,8 @@
 """Reading frames a few at a time, in threads: what sources that any thread may read have in common."""
 import numpy as np
 
-from ptyprep.buffers import empty
-from ptyprep.threads import in_threads
+from ptyprep.parallel.buffers import empty
+from ptyprep.parallel.threads import in_threads
 
 BLOCK_BYTES = 16 << 20      # frames that a thread takes at a time; each time costs 1 ms of Python, whatever their size
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import h5py
 
 from ptyprep.errors import SourceError
-from ptyprep.masks import DETECTOR as MASKED
-from ptyprep.masks import of_nexus
-from ptyprep.names import with_gaps
+from ptyprep.filesystem.order import with_gaps
+from ptyprep.hdf5.guarded import place_of
+from ptyprep.processing.masks import DETECTOR as MASKED
+from ptyprep.processing.masks import of_nexus
 from ptyprep.sources.formats import DECTRIS
-from ptyprep.sources.guarded import place_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, member, pieces_of, reading, scalar, text_in
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, read_saturation, record_size
 from ptyprep.units import electron_energy, photon_energy

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ptyprep.correct import Limits
+from ptyprep.processing.corrections import Limits
 
 DECTRIS_BITS = 32       # no DECTRIS detector writes images of more bits; a container may have more
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptyprep.correct import average, believable
 from ptyprep.errors import SourceError
-from ptyprep.names import in_order, matching
+from ptyprep.filesystem.order import in_order, matching
+from ptyprep.processing.corrections import average, believable
 from ptyprep.sources.formats import limits_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, by_matlab, dataset_in, frames_in, reading, shape_of
 
@@ -13,7 +13,7 @@ SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
 
 def files_at(path, names="*", *, notes=None):
-    """The HDF5 files that a path means (see `ptyprep.names.matching`), in the order of the numbers in their names."""
+    """The HDF5 files that a path means (see `filesystem.order.matching`), ordered by the numbers in their names."""
     return in_order(hdf5_files(path, names), notes)
 
 

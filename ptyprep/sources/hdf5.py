@@ -18,14 +18,14 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from ptyprep import codec
 from ptyprep.errors import PtyprepError, SourceError
-from ptyprep.masks import DETECTOR, GAP
+from ptyprep.hdf5 import codec
+from ptyprep.hdf5.chunk_index import Stored, all_written, depth_of, filter_hint, reason, safe_filters
+from ptyprep.hdf5.guarded import LINKS, is_hdf5, open_hdf5, place_of
+from ptyprep.processing.masks import DETECTOR, GAP
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.guarded import LINKS, is_hdf5, open_hdf5, place_of
-from ptyprep.sources.stored import Stored, all_written, depth_of, filter_hint, reason, safe_filters
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 MATLAB = b"MATLAB 7.3 MAT-file"     # how the user block of its files begins ("MAT-File Versions", MathWorks)
 PACKED = {codec.BITSHUFFLE, codec.LZ4}      # what HDF5's plug-ins do not undo safely
@@ -446,7 +446,7 @@ class Hdf5Stack(InBlocks):
     def mark_bad(self, bad, reason=DETECTOR):
         """Mask pixels besides those that are masked already.
 
-        bad : bool (h, w), or uint8 (h, w) of reasons (see `ptyprep.masks`), which are 0 where a pixel is good
+        bad : bool (h, w), or uint8 (h, w) of reasons (see `processing.masks`), which are 0 where a pixel is good
         reason : of all of them, for bool
         """
         reasons = bad * np.uint8(reason) if bad.dtype == bool else bad.astype(np.uint8)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.names import matching, with_gaps
-from ptyprep.rawfiles import opening
+from ptyprep.filesystem.order import matching, with_gaps
+from ptyprep.filesystem.raw_files import opening
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PILATUS, PLAIN, largest_count
 from ptyprep.sources.hdf5 import Found
@@ -55,7 +55,7 @@ class ImageFiles(InBlocks):
 
     @classmethod
     def matching(cls, pattern):
-        """The images of a folder, a file, or those whose names match a pattern; see `ptyprep.names.matching`.
+        """The images of a folder, a file, or those whose names match a pattern; see `filesystem.order.matching`.
 
         Raises SourceError where there is none.
         """

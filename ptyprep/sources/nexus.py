@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.masks import of_nexus
+from ptyprep.processing.masks import of_nexus
 from ptyprep.sources.dectris import CUTOFF, DectrisMaster
 from ptyprep.sources.formats import NEXUS, NEXUS_DECTRIS
 from ptyprep.sources.hdf5 import (
@@ -31,8 +31,8 @@ from ptyprep.sources.hdf5 import (
     unit_of,
 )
 from ptyprep.sources.recorded import note_fields, note_monitor, read_mask, read_quantity, read_saturation, record_size
-from ptyprep.spelling import option
 from ptyprep.units import factor, photon_energy
+from ptyprep.words.spelling import option
 
 NO_FRAMES = ("mask", "flat", "dark", "applied", "value", "number", "bit_depth")     # in names of a detector's fields
 DECTRIS_MAKES = ("dectris", "eiger", "pilatus")     # in the description of a detector

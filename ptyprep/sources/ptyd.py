@@ -6,11 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import h5rw
 from ptyprep.errors import SourceError
-from ptyprep.sources.guarded import look_at, places_of
+from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5.guarded import look_at, places_of
 from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 
 def folders_of(path, parts=None, *, follow_links=False):

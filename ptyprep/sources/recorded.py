@@ -10,7 +10,7 @@ from ptyprep import units
 from ptyprep.errors import SourceError
 from ptyprep.sources.formats import largest_count
 from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar, text_in
-from ptyprep.spelling import option
+from ptyprep.words.spelling import option
 
 DARKS = ("darkfield", "dark_field", "dark", "data_dark", "background")
 FLATS = ("flatfield", "flat_field", "flat", "data_white", "whitefield", "data_flat")

@@ -8,12 +8,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import share
-from ptyprep.doubts import FAR
 from ptyprep.errors import PtyprepError, RecipeError
-from ptyprep.frame import FramePlan, orientation_flags
-from ptyprep.mpi import room
-from ptyprep.params import Par, walk
+from ptyprep.parallel.mpi import room
+from ptyprep.params.declare import Par, walk
+from ptyprep.pipeline import rows as share
+from ptyprep.pipeline.doubts import FAR
+from ptyprep.processing.plan import FramePlan, orientation_flags
 from ptyprep.registry import source_parameter
 from ptyprep.scan import PtyScan
 from ptyprep.testing.files import read_ptyd

@@ -104,8 +104,8 @@ if u.parallel.master:
 LIMIT = """
 import json, os, sys, time
 import h5py, hdf5plugin, numpy as np
-from ptyprep import codec
-from ptyprep.sources.stored import Stored
+from ptyprep.hdf5 import codec
+from ptyprep.hdf5.chunk_index import Stored
 pars = json.loads(sys.argv[1])
 (y, x), (h, w), n = pars["corner"], pars["size"], 40
 times, sizes = {"read": [], "decode": [], "portable": [], "bslz4": []}, {}

@@ -25,7 +25,7 @@ from prepare import make_frames
 
 import ptyprep
 from ptyprep import EOS, WAIT
-from ptyprep.mpi import room
+from ptyprep.parallel.mpi import room
 from ptyprep.sources import ArrayFrames
 
 PACKAGE = os.path.dirname(ptyprep.__file__) + os.sep
@@ -128,7 +128,7 @@ def agreed(frame):
 
 def forget_pools():
     """Threads that are begun now are traced; those of before were not."""
-    from ptyprep import threads
+    from ptyprep.parallel import threads
     threads._pool.cache_clear()
 
 

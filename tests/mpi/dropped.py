@@ -13,7 +13,7 @@ import numpy as np
 
 from ptyprep import EOS, WAIT, Par, PtyScan
 from ptyprep.errors import SourceError
-from ptyprep.mpi import room
+from ptyprep.parallel.mpi import room
 from ptyprep.sinks import SINKS
 from ptyprep.sources import ArrayFrames
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import SourceError, in_words
-from ptyprep.mpi import room
+from ptyprep.parallel.mpi import room
 from ptyprep.sinks import SINKS, disk, parts
 from ptyprep.sources import ArrayFrames
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ptyprep import PtyScan
 from ptyprep.errors import SourceError
-from ptyprep.mpi import room
+from ptyprep.parallel.mpi import room
 from ptyprep.sources import ArrayFrames
 
 GEOMETRY = {"energy": 7.2, "distance": 2.0, "psize": (75e-6, 50e-6)}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyprep import mpi
 from ptyprep.errors import in_words
+from ptyprep.parallel import mpi
 
 
 class Stuck:

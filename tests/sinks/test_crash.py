@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_part, read_ptyd, run_on_ranks
-from ptyprep.verify import problems
 
 PLUG = Path(__file__).parent / "plug.py"
 KILLS = Path(__file__).parents[1] / "soak" / "kills.py"

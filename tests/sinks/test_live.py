@@ -10,8 +10,8 @@ import pytest
 
 from ptyprep import EOS, Par, PtyScan, recipe
 from ptyprep.errors import OutputError
+from ptyprep.ptyd.verify import problems
 from ptyprep.testing import launch, mpirun, read_ptyd
-from ptyprep.verify import problems
 
 FOLLOW = Path(__file__).parent / "follow.py"
 CAME = 11           # frames that come, whatever was planned

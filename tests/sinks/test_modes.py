@@ -3,9 +3,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ptyprep.ptyd.verify import merge, problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
-from ptyprep.verify import merge, problems
 
 LENGTHS = {"even": 12, "odd": 11, "fewer than ranks": 2}
 

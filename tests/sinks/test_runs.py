@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from ptyprep import OutputError, PtyScan
+from ptyprep.ptyd.verify import merge, problems
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
-from ptyprep.verify import merge, problems
 
 N = 11
 FRAMES = np.random.default_rng(4).poisson(5, (N, 12, 10)).astype("u2")

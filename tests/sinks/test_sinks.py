@@ -15,10 +15,10 @@ import pytest
 
 from ptyprep import EOS, Par, PtyScan
 from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Disk
 from ptyprep.testing import read_ptyd
-from ptyprep.verify import problems
 
 N, SHAPE = 11, (16, 16)
 FRAMES = np.random.default_rng(1).poisson(5, (N, *SHAPE)).astype("u2")

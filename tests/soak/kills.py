@@ -24,9 +24,9 @@ import h5py
 import numpy as np
 
 from ptyprep import PtyScan, recipe
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import launch, read_ptyd
-from ptyprep.verify import problems
 
 FRAMES, SIZE, ZONES = 30, 2, ("UTC", "Asia/Tokyo", "America/New_York", "XYZ-5:30")
 HANGS = 120         # seconds

@@ -24,7 +24,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptyprep import PtyScan, cli
+from ptyprep import PtyScan
+from ptyprep.cli import commands as cli
 from ptyprep.sinks import SINKS
 from ptyprep.testing import read_ptyd, write_cxi, write_dectris, write_positions
 

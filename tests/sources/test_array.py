@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.lib.format import write_array
 
 from ptyprep.errors import SourceError
-from ptyprep.frame import Window
+from ptyprep.processing.plan import Window
 from ptyprep.sources import ArrayFrames, NpyFile, layout_of, open_frames
 
 FRAMES = np.arange(6 * 5 * 4, dtype="u2").reshape(6, 5, 4)

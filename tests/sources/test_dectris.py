@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import SourceError
-from ptyprep.frame import Window
+from ptyprep.processing.plan import Window
 from ptyprep.sources import DectrisMaster, layout_of
 from ptyprep.testing import write_dectris
 
@@ -31,7 +31,7 @@ def master(tmp_path, frames, **options):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_kind_of_frames(tmp_path, dtype, compression, compiled, threads, monkeypatch):
     if not compiled:
-        monkeypatch.setattr("ptyprep.compiled.core", None)
+        monkeypatch.setattr("ptyprep.kernels.compiled.core", None)
     frames = counts(dtype=dtype)
     source = DectrisMaster(master(tmp_path, frames, compression=compression))
     source.threads = threads

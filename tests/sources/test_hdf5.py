@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptyprep import codec
 from ptyprep.errors import SourceError
-from ptyprep.frame import Window
+from ptyprep.hdf5 import codec
+from ptyprep.processing.plan import Window
 from ptyprep.sources import Hdf5Stack, open_frames
 from ptyprep.sources.hdf5 import open_hdf5, read_dataset, stacks_in
 
@@ -464,7 +464,7 @@ def test_a_missing_filter_is_named_with_its_package(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("can't open directory")
     source = Hdf5Stack(path)
-    monkeypatch.setattr("ptyprep.sources.stored.Stored._through_h5py", fail)
+    monkeypatch.setattr("ptyprep.hdf5.chunk_index.Stored._through_h5py", fail)
     with pytest.raises(SourceError, match=r"f.h5.*filter 32001 is not installed.*hdf5plugin"):
         source.read([0])
 

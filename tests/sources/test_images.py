@@ -4,7 +4,7 @@ import pytest
 
 from ptyprep import recipe
 from ptyprep.errors import SourceError
-from ptyprep.frame import Window
+from ptyprep.processing.plan import Window
 from ptyprep.sources import ImageFiles
 
 fabio = pytest.importorskip("fabio")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ptyprep import recipe
+from ptyprep.cli.show import show_text
 from ptyprep.errors import OutputError, SourceError
-from ptyprep.frame import Window
-from ptyprep.show import show_text
+from ptyprep.processing.plan import Window
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import one_frame_in_each
 from ptyprep.testing import read_ptyd

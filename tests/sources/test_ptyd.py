@@ -8,7 +8,7 @@ from ptyprep_recipes.ptyd import Ptyd
 
 from ptyprep import PtyScan
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.frame import Window
+from ptyprep.processing.plan import Window
 from ptyprep.sources import PtydFile, layout_of
 
 DATA = np.random.default_rng(1).poisson(9, (7, 8, 8)).astype("i4")

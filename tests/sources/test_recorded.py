@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ptyprep import recipe
-from ptyprep.correct import Limits, believable
 from ptyprep.errors import ParameterError, PtyprepError, SourceError
+from ptyprep.processing.corrections import Limits, believable
 from ptyprep.sources import CxiFile, DectrisMaster, NexusFile
 from ptyprep.sources.formats import limits_of
 from ptyprep.sources.images import pilatus_header
@@ -275,7 +275,7 @@ def counted(recipe_name, path, **more):
 @pytest.mark.parametrize("kind, policy, masked", [("u4", None, True), ("u4", "keep", False), ("u2", None, False),
                                                   ("u2", "mask", True)])
 def test_counts_next_to_the_mark_are_counted_and_have_a_reason(tmp_path, kind, policy, masked):
-    from ptyprep.masks import REASONS
+    from ptyprep.processing.masks import REASONS
     frames, top = FRAMES.astype(kind), np.iinfo(kind).max
     frames[:, 2, 3], frames[1, 4, 5], frames[3:5, 6, 7] = top, top - 1, top - 1
     frames[5, 6, 7] = top
@@ -407,14 +407,14 @@ def test_a_flag_that_is_not_set_says_that_a_field_waits(tmp_path, value):
 
 
 def test_factors_for_each_frame_and_with_a_dark_field(tmp_path):
-    from ptyprep.correct import Corrections
+    from ptyprep.processing.corrections import Corrections
     path, flat = dectris(tmp_path), np.random.default_rng(8).uniform(0.5, 2, (N, H, W))
     with h5py.File(path, "r+") as file:
         file["flat"], file["dark"] = flat, np.full((H, W), 10.0)
     _, data, _ = counted("eiger", path, **{"flatfield.key": "flat", "darkfield.key": "dark"})
     assert np.allclose(data, np.maximum(FRAMES - 10.0, 0) * flat)
     both = Corrections(flat=np.full((2, 2), 2.0), multiply=True).with_dark(np.full((2, 2), 10.0))
-    from ptyprep.frame import whole
+    from ptyprep.processing.plan import whole
     assert (both(np.full((1, 2, 2), 110.0), np.ones((1, 2, 2), bool), [0], whole((2, 2)))[0] == 200).all()
 
 

@@ -1,0 +1,1 @@
+"""The loops over pixels: in C where a compiler was there, and in NumPy. Bytes and arrays in and out."""

@@ -1,0 +1,1 @@
+"""Tables that other programs write: columns of text, SPEC files, MDA files."""
