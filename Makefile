@@ -38,8 +38,9 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# AGAINST=CHECKOUT compares with the version there instead.
 bench: $(VENV)/.test
-	$(BIN)/python tests/benchmark/bench.py --markdown docs/speed.md
+	$(BIN)/python tests/benchmark/bench.py $(if $(AGAINST),--against $(AGAINST),--markdown docs/speed.md)
 
 # ARGS=--all tries those that their tests miss with the whole suite.
 defects: $(VENV)/.test
