@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test extras check docs bench clean
+.PHONY: help demo test extras check docs bench defects clean
 
 help:
 	@echo "make demo    simulate a DECTRIS scan, prepare it and show what is in the file"
@@ -13,6 +13,7 @@ help:
 	@echo "make check   the quick part: ruff, import direction, doctests"
 	@echo "make docs    the documentation, in docs/_build/html"
 	@echo "make bench   measure ours against plain h5py (and PtyPy where it is importable)"
+	@echo "make defects plant each defect of tests/defects in a copy, and see whether its tests notice (minutes)"
 	@echo "make clean   remove what these made"
 
 demo: $(VENV)/.ptyprep
@@ -37,8 +38,13 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# AGAINST=CHECKOUT compares with the version there instead.
 bench: $(VENV)/.test
-	$(BIN)/python tests/benchmark/bench.py --markdown docs/speed.md
+	$(BIN)/python tests/benchmark/bench.py $(if $(AGAINST),--against $(AGAINST),--markdown docs/speed.md)
+
+# ARGS=--all tries those that their tests miss with the whole suite.
+defects: $(VENV)/.test
+	$(BIN)/python tests/defects/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/reference docs/tutorial build *.egg-info ptyprep/kernels/*.so

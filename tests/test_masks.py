@@ -1,9 +1,9 @@
-"""Masks drawn as shapes, against distances and comparisons; reasons are in test_reasons.py."""
+"""Masks drawn as shapes, against distances and comparisons; bits of NeXus; more of reasons is in test_reasons.py."""
 import numpy as np
 import pytest
 
 from ptyprep.errors import ParameterError
-from ptyprep.processing.masks import shapes
+from ptyprep.masks import REASONS, of_nexus, shapes
 
 
 @pytest.mark.parametrize(("text", "inside"), [
@@ -25,3 +25,13 @@ def test_shapes_cover_the_pixels_whose_middle_they_hold(text, inside):
 def test_a_shape_that_is_none_is_refused(text):
     with pytest.raises(ParameterError, match="mask shape"):
         shapes(text, (5, 5))
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i4", "u8"])
+@pytest.mark.parametrize("bit", range(32))
+def test_a_pixel_is_bad_with_any_of_the_sixteen_bits_of_nexus_and_with_no_other(bit, dtype):
+    pixel_mask = np.zeros((3, 5), dtype)
+    pixel_mask[1, 2] = np.array(1 << bit, "u4").view(dtype if dtype == "i4" else "u4")
+    bad = pixel_mask & 0xFFFF != 0              # as NXdetector and NXmx say
+    assert np.array_equal(of_nexus(pixel_mask) > 0, bad)
+    assert np.array_equal(of_nexus(pixel_mask, others=REASONS["detector"]) > 0, pixel_mask != 0)

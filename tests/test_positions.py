@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import PositionError
-from ptyprep.processing.positions import (
+from ptyprep.positions import (
+    by_clock,
     checked,
     count_positions,
     pair_positions,
@@ -72,6 +73,24 @@ def test_units():
     for word in ("m", "micron", "nm"):
         with pytest.raises(PositionError, match=rf"'deg'.*not a unit of length.*\b{word}\b"):
             unit_in_metres("deg")
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2]])
+def test_frames_beyond_the_readings_of_a_clock_have_no_position(order):
+    times, at = np.array([2.0, 3.0, 7.5, 9.0])[order], np.linspace(0, 12, 49)
+    found = by_clock(times, np.column_stack([3 * times - 1, 4 - times]), at)     # motors at constant speed
+    between = (at >= 2) & (at <= 9)
+    assert np.isnan(found[~between]).all() and 0 < between.sum() < 49
+    assert np.allclose(found[between], np.column_stack([3 * at - 1, 4 - at])[between], rtol=1e-12)
+
+
+@pytest.mark.parametrize("word", ["meter", "meters", "metre", "metres"])
+@pytest.mark.parametrize(("prefix", "power"), [("", 0), ("centi", -2), ("milli", -3), ("micro", -6), ("nano", -9),
+                                               ("pico", -12)])
+def test_lengths_that_are_spelt_out(prefix, power, word):
+    spelt = f"{prefix}{word}"
+    for unit in (spelt, spelt.capitalize(), f"[{spelt.upper()}]"):
+        assert unit_in_metres(unit) == float(f"1e{power}")
 
 
 def test_turns_come_in_the_order_swap_flip_angle():

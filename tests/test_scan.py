@@ -307,6 +307,24 @@ def test_what_is_not_finite_is_masked_and_zero():
     assert np.array_equal(data[weight], frames[weight])
 
 
+@pytest.mark.parametrize("cls", [Arrays, Asked])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize("pars", [{}, {"orientation": 5}, {"shape": (8, 6), "center": (6.5, 4.5), "rebin": 2}], ids=str)
+def test_what_a_correction_makes_not_finite_is_masked_and_zero(cls, value, silent, pars):
+    """Whether the hook answers no masks, or says that all is good."""
+    spoilt = np.random.default_rng(3).random((N, H, W)) < 0.02
+
+    def correct(self, raw, weights, common):
+        frames = np.where(self.cut(spoilt)[(raw[:, 0, 0] - 1) // 200], value, raw)
+        return frames, None if silent else np.ones_like(weights)
+    data, weight, *_ = prepared(recipe(cls, correct=correct), **pars)
+    plan = made(**pars).plan
+    cut = plan.window.cut(spoilt)
+    assert np.array_equal(weight, plan.apply((~cut).astype("u4")) == plan.rebin**2) and 0.7 < weight.mean() < 1
+    assert np.array_equal(data, plan.apply(np.where(cut, 0, plan.window.cut(numbered(dtype="f8")))))
+
+
 def test_one_bad_part_masks_the_binned_pixel_and_nan_spoils_no_sum():
     frames = numbered(dtype="f8")
     frames[1, 4, 4] = np.nan
@@ -792,6 +810,16 @@ class TestRanks:
         seen = [t["append 8"] for t in told(ranks, 3)]
         assert [[index for index, _ in rank] for rank in seen] == [[[0], [4]], [[1], [5]], [[2, 3], [6, 7]]]
         assert [[index for index, _ in t["append 1"]] for t in told(ranks, 3)] == [[[]], [[]], [[0]]]
+
+    @pytest.mark.parametrize("case", prepare.CASES)
+    def test_their_places_follow_each_other_whatever_each_has(self, ranks, case):
+        """The first rank's frames before the second's, chunk after chunk, where frames are dropped as well."""
+        chunks = zip(*(t[case] for t in told(ranks, 3)))
+        places, numbers = zip(*((list(places), list(numbers)) for chunk in chunks for places, numbers in chunk))
+        with h5py.File(ranks[3] / f"{case}.ptyd") as file:
+            written = [file[f"chunks/{i}/frame_ids"][()] for i in range(len(file["chunks"]))]
+        assert sum(places, []) == list(range(sum(map(len, written))))
+        assert sum(numbers, []) == np.concatenate(written).tolist()
 
     @pytest.mark.parametrize("save", ["append", "link"])
     @pytest.mark.parametrize("n", [1, 3])

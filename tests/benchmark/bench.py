@@ -1,6 +1,10 @@
 """`make bench`: frames per second of ours, of plain h5py by hand, of PtyPy where it is, and the limit.
 
     python tests/benchmark/bench.py [--repeats 3] [--scale 1] [--keep FOLDER] [--only "E1M"] [--markdown FILE]
+    python tests/benchmark/bench.py --against CHECKOUT [--pairs 7] [--scale 1] [--keep FOLDER] [--only "E1M"]
+
+With --against, this checkout and another one, in which the compiled part is built as well, take turns on E1M and E4M:
+see `compare`.
 
 Scans like those of a 1M and a 4M detector are simulated once. The task: crop 512 x 512 off-centre, apply the mask; to
 convert, write in chunks of 100 frames, final rename and flush included. Runs are interleaved; each is a process of its
@@ -15,13 +19,14 @@ of compressed frames when it is flushed, where that is less.
 """
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -29,7 +34,9 @@ import numpy as np
 
 from ptyprep.testing import launch, write_dectris, write_positions
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE, CHUNK = 512, 100
+SLOWER = 0.97       # of the frames/s of another checkout
 CORES = len(os.sched_getaffinity(0))
 
 OURS = f"""
@@ -50,6 +57,18 @@ if scan.comm.is_root:
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))     # ru_maxrss is inherited
     print(json.dumps({{"frames": scan.frames_done, "seconds": seconds, "begun": begun,
                        "megabytes": int(peak.split()[1]) / 1024}}))
+"""
+
+# After OURS: whether all of it came from that checkout, the compiled part included, in whichever module that is.
+CAME_FROM = """
+import os
+from pathlib import Path
+import ptyprep, ptyprep_recipes
+root = Path(os.environ["PTYPREP_BENCH_CHECKOUT"])
+compiled = [module for name, module in sys.modules.items() if name.startswith("ptyprep.") and name.endswith("._core")]
+assert compiled, f"the compiled part in {root} is not built: pip install -e . there"
+for module in (ptyprep, ptyprep_recipes, *compiled):
+    assert root in Path(module.__file__).resolve().parents, f"{module.__file__} was measured, and not {root}"
 """
 
 BY_HAND = """
@@ -221,7 +240,7 @@ SCANS = [Scan("E1M", (1062, 1028), "u4", 1000), Scan("E1M uint16", (1062, 1028),
 WARM = "import mmap; memory = mmap.mmap(-1, 3 << 29); memory[::4096] = bytes(len(memory) // 4096)"
 
 
-def run(script, pars, ranks=1, python=sys.executable):
+def run(script, pars, ranks=1, python=sys.executable, **environment):
     """What one run says of itself. Another process has touched 1.5 GiB just before: a virtual machine's host takes back
     memory that nobody uses, and gives it again slowly, 0.4 GB/s here, to whoever happens to come first."""
     command = [python, "-W", "ignore", "-c", script, json.dumps(pars)]
@@ -231,6 +250,7 @@ def run(script, pars, ranks=1, python=sys.executable):
         Path(left).unlink(missing_ok=True)
     subprocess.run([sys.executable, "-c", WARM], timeout=900, check=True)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as users have it
+    env |= environment
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=env)
     if done.returncode:
         raise SystemExit(f"{script[:200]}…: {done.stderr}")
@@ -321,6 +341,73 @@ def measure_start(folder, repeats):
                f"{statistics.median(t['initialize'] for t in told):.2f} |")
 
 
+# --- two versions ---------------------------------------------------------------------------------------
+
+def importing(checkout, links):
+    """Environment in which Python imports ptyprep and its recipes from a checkout, by links in a new folder, wherever
+    else they are installed from."""
+    checkout = checkout.resolve()
+    if not (checkout / "ptyprep" / "__init__.py").is_file():
+        raise SystemExit(f"{checkout} is no checkout of ptyprep: there is no ptyprep/__init__.py in it")
+    links.mkdir()
+    for name, at in (("ptyprep", "ptyprep"), ("ptyprep_recipes", "recipes")):
+        (links / name).symlink_to(checkout / at)
+    return {"PYTHONPATH": str(links), "PYTHONSAFEPATH": "1", "PTYPREP_BENCH_CHECKOUT": str(checkout)}
+
+
+def interval(values):
+    """(low, high, confidence): an interval of the median of what values are drawn from, from the lowest to the highest
+    value but as many at either end as leave 95 %; with fewer than six values even all of them give less.
+
+    By order statistics: the median lies outside of the inner n - 2 k values with probability 2 P(B <= k), B binomial
+    (n, 1/2); nothing is supposed of how values are distributed.
+
+    >>> interval([3, 1, 2]), interval(range(7))
+    ((1, 3, 0.75), (0, 6, 0.984375))
+    >>> interval(range(20))[:2]
+    (5, 14)
+    """
+    values, n = sorted(values), len(values)
+    outside = [2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n for k in range((n + 1) // 2)]
+    k = max((k for k, chance in enumerate(outside) if chance <= 0.05), default=0)
+    return values[k], values[n - 1 - k], 1 - outside[k]
+
+
+def compare(folder, links, args):
+    """Print how two checkouts do that take turns, each run in a process of its own: new, old; old, new; and so on, lest
+    one be always the first of a pair.
+
+    links : empty folder for what makes each importable
+    Returns the figures at which the new one is slower: where the interval of the median ratio lies below `SLOWER`.
+    """
+    checkouts = {"new": importing(ROOT, links / "new"), "old": importing(args.against, links / "old")}
+    slower = []
+    print("| scan | what | new, frames/s | old | median of new / old | interval of the median (confidence) |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for scan in SCANS:
+        if scan.name not in ("E1M", "E4M") or args.only not in (None, scan.name):
+            continue
+        scan = replace(scan, frames=int(scan.frames * args.scale))
+        jobs, _ = scan.jobs(folder, None)
+        for what in ("load", "portable", "bslz4"):
+            script, pars = jobs[what]
+            rates = []
+            for pair in range(args.pairs):
+                rate = {}
+                for which in (("new", "old"), ("old", "new"))[pair % 2]:
+                    told = run(script + CAME_FROM, pars, **checkouts[which])
+                    rate[which] = told["frames"] / told["seconds"]
+                rates.append((rate["new"], rate["old"]))
+            ratios = [one / other for one, other in rates]
+            low, high, sure = interval(ratios)
+            if high < SLOWER:
+                slower.append(f"{scan.name}, {what}")
+            ours, theirs = map(statistics.median, zip(*rates))
+            print(f"| {scan.name} | {what} | {ours:.0f} | {theirs:.0f} | {statistics.median(ratios):.3f} | "
+                  f"{low:.3f} to {high:.3f} ({sure:.0%}) |", flush=True)
+    return slower
+
+
 def tables(folder, args, ptypy):
     """The lines of all tables, as they come."""
     if args.only in (None, *(scan.name for scan in SCANS)):
@@ -328,7 +415,7 @@ def tables(folder, args, ptypy):
         yield "|---|---|---|---|---|---|---|"
         for scan in SCANS:
             if args.only in (None, scan.name):
-                scan = Scan(scan.name, scan.shape, scan.dtype, int(scan.frames * args.scale))
+                scan = replace(scan, frames=int(scan.frames * args.scale))
                 yield from measure(scan, folder, args.repeats, ptypy)
     if args.only in (None, "long"):
         yield from ("", "| of E1M | frames | ms a frame, median | of these to initialize | peak MB |",
@@ -346,10 +433,16 @@ def main():
     parser.add_argument("--keep", type=Path, help="folder for the simulated scans, kept for the next time")
     parser.add_argument("--markdown", type=Path, help="replace the tables of this page")
     parser.add_argument("--only", choices=[*(scan.name for scan in SCANS), "long", "start"], help="only this table")
+    parser.add_argument("--against", type=Path, help="another checkout, with which this one takes turns")
+    parser.add_argument("--pairs", type=int, default=7, help="runs of each of the two checkouts")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if args.against:
+            if slower := compare(folder, Path(temporary), args):
+                raise SystemExit(f"slower than {SLOWER} times {args.against}: {'; '.join(slower)}")
+            return
         lines = [f"{CORES} processors, Python {platform.python_version()}, h5py {h5py.__version__} (HDF5 "
                  f"{h5py.version.hdf5_version}); {args.repeats} repeats, interleaved.", ""]
         print(lines[0], "\n", flush=True)

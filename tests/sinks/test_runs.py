@@ -450,6 +450,20 @@ def test_lines_of_a_log_that_are_not_what_they_should_be_are_left_out(tmp_path, 
                for note in scan.notes)
 
 
+@pytest.mark.parametrize("save", SINKS)
+def test_of_a_part_that_was_tried_twice_the_last_line_counts(tmp_path, save):
+    """A run may die between a part's line and the part: the run that goes on writes another line of it."""
+    folder = stop(tmp_path / "s.ptyd", save)
+    log = folder / "log.jsonl"
+    said, *lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    first_try = {"frames": 1, "blind": 1, "bad": [[2, "cannot be read"]]}
+    lines = [said, *({**line, **first_try} for line in lines), *lines]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scan = run(tmp_path / "s.ptyd", save, resume=True)
+    assert min(scan.loaded[1:]) == 8 and is_whole(tmp_path / "s.ptyd")
+    assert not scan.bad and not any("good pixel" in note for note in scan.notes)
+
+
 @pytest.mark.parametrize("key", TYPES)
 def test_a_line_with_a_value_of_another_kind_is_none(tmp_path, key):
     folder = stop(tmp_path / "s.ptyd", "link")

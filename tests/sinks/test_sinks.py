@@ -390,6 +390,15 @@ def test_places_that_were_not_written_are_not_believed(tmp_path, save, value):
     assert resumed(tmp_path / "s.ptyd", save)
 
 
+@pytest.mark.parametrize("column", ["indices", "frame_ids", "positions"])
+@pytest.mark.parametrize("save", SINKS)
+def test_columns_that_were_not_written_are_not_believed(tmp_path, save, column):
+    folder = stopped(tmp_path / "s.ptyd", save)
+    with h5py.File(folder / "000001.h5", "r+") as part:
+        part[column][2] += 1
+    assert resumed(tmp_path / "s.ptyd", save)
+
+
 @pytest.mark.parametrize("changed", [None, 0, 1, 2, -1, 2**40])
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_masks_that_frames_share_are_one_until_the_end(tmp_path, save, changed):

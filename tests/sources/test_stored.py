@@ -5,6 +5,7 @@ import pytest
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import SourceError
+from ptyprep.frame import Window
 from ptyprep.sources import Hdf5Stack, open_frames
 
 FRAMES = np.random.default_rng(4).integers(0, 4000, (6, 8, 9)).astype("u2")
@@ -40,6 +41,28 @@ def test_a_file_that_was_written_again_is_not_believed(tmp_path, chunks, again, 
     write(tmp_path / "f.h5", again, chunks and (1, 7, 9))
     with pytest.raises(SourceError, match=words):
         source.read([4, 5])
+
+
+@pytest.mark.parametrize("chunks", [(1, 8, 9), (2, 8, 9), (3, 4, 9), (1, 5, 4)])
+@pytest.mark.parametrize("options", [{"shuffle": True, "compression": "gzip"}, {"compression": "gzip"},
+                                     {"shuffle": True}], ids=" ".join)
+def test_filters_that_some_chunks_skipped_are_not_undone(tmp_path, chunks, options):
+    """HDF5 leaves out a filter that fails, and programs those that gain nothing: each chunk says which."""
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", FRAMES.shape, FRAMES.dtype, chunks=chunks, **options)
+        for number, part in enumerate(data.iter_chunks()):
+            if number % 2:
+                data[part] = FRAMES[part]
+                continue
+            chunk = np.zeros(chunks, FRAMES.dtype)
+            chunk[tuple(slice(n) for n in FRAMES[part].shape)] = FRAMES[part]
+            data.id.write_direct_chunk([s.start for s in part], chunk.tobytes(), 2**len(options) - 1)
+    with h5py.File(path) as file:
+        assert np.array_equal(file["data"], FRAMES)
+    source = Hdf5Stack(path)
+    assert np.array_equal(source.read(range(6)), FRAMES)
+    assert np.array_equal(source.read([4, 1], Window(slice(2, 7), slice(3, 8))), FRAMES[[4, 1], 2:7, 3:8])
 
 
 def test_a_damaged_index_of_chunks_is_named_and_others_are_read(tmp_path):
