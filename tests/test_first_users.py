@@ -80,6 +80,7 @@ def spoil(folder, number, how):
         np.save(path, FRAMES[number][:-3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["absent", "empty", "cut off", "of another shape"])
 def test_a_frame_of_any_recipe_can_be_unreadable(folder, how):
     spoil(folder, 5, how)
@@ -137,6 +138,7 @@ def test_a_frame_without_a_good_pixel_is_told(tmp_path):
 
 # --- one output, one writer ---------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_running_preparation_is_not_taken_for_an_interrupted_one(folder):
     words = ["prepare", "npy_scan.py", ".", "-o", "out.ptyd", "--frames_per_chunk", "1", "--save", "link"]
     running = subprocess.Popen([sys.executable, "-m", "ptyprep", *words, "--slowly", "0.5"], cwd=folder,
@@ -156,6 +158,7 @@ def test_a_running_preparation_is_not_taken_for_an_interrupted_one(folder):
     assert np.array_equal(read_ptyd(folder / "out.ptyd")["data"], FRAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["append", "link"])
 def test_chunks_of_one_file_have_one_size(tmp_path, save):
     scan = Scan(dfile=tmp_path / "s.ptyd", save=save).initialize()

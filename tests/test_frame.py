@@ -52,6 +52,7 @@ def wishes(draw, rebins=(1, 2, 3, 4)):
     return raw, {"shape": shape, "center": center, "orientation": draw(st.integers(0, 7)), "rebin": rebin}
 
 
+@pytest.mark.slow
 @given(wishes(), st.sampled_from(["sum", "mean"]), st.booleans(), st.sampled_from(["u2", "i4", "f8"]))
 @settings(max_examples=400, deadline=None)
 def test_cut_while_reading_equals_cut_by_hand_afterwards(wish, mode, as_booleans, dtype):

@@ -19,6 +19,8 @@ from ptyprep.show import plan_text, show_text
 from ptyprep.sources import open_frames
 from ptyprep.verify import merge, problems
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(installed())
 GENERAL = ["cxi", "eiger", "hdf5", "images", "nexus", "ptyd"]
 BEAMLINES = [name for name in RECIPES if name not in GENERAL]

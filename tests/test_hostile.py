@@ -26,6 +26,8 @@ from ptyprep.sources.hdf5 import dataset_in, read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
 from ptyprep.verify import merge, problems, relink
 
+pytestmark = pytest.mark.slow
+
 SOAK = Path(__file__).parent / "soak"
 N, LIMIT = 6, 120
 FRAMES = np.random.default_rng(3).poisson(20, (N, 12, 14)).astype("u2")

@@ -686,6 +686,7 @@ def interrupted(out, at, save, **pars):
         prepared(recipe(Asked, load=load), dfile=out, save=save, **pars)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["append", "link"])
 @pytest.mark.parametrize("at", [0, 5, 9])
 def test_an_interrupted_scan_resumed_is_as_if_undisturbed(save, at, tmp_path):
@@ -844,6 +845,7 @@ def with_bad_frames(request, tmp_path_factory):
     return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(request.param)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(dropped.cases()), ids=lambda case: dropped.name(*case))
 def test_whole_shares_and_chunks_that_cannot_be_read_are_left_out_or_blank(with_bad_frames, case):
     folder, of_ranks = with_bad_frames

@@ -12,6 +12,8 @@ from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_part, read_ptyd, run_on_ranks
 from ptyprep.verify import problems
 
+pytestmark = pytest.mark.slow
+
 PLUG = Path(__file__).parent / "plug.py"
 KILLS = Path(__file__).parents[1] / "soak" / "kills.py"
 SIZE = 3            # frames in a chunk, in plug.py

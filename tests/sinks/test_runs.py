@@ -18,6 +18,8 @@ from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 from ptyprep.verify import merge, problems
 
+pytestmark = pytest.mark.slow
+
 N = 11
 FRAMES = np.random.default_rng(4).poisson(5, (N, 12, 10)).astype("u2")
 FRAMES[7, 3, 4] = 2**16 - 1         # one mask differs
@@ -168,32 +170,39 @@ def test_of_many_files_some_are_looked_at_in_turn(tmp_path):
 @pytest.mark.mpi
 def test_files_of_ranks_that_are_removed_are_an_error_on_all_ranks(tmp_path):
     assert mpirun(), "make test installs one"
+    cases = [("virtual", ".rank0002.h5"), ("virtual", ".h5"), ("link", ".h5"), ("merge", ".h5")]
     script = tmp_path / "scan.py"
     script.write_text(f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_runs import *
-out = Path(sys.argv[1])
-def meddle(scan, first):
-    if scan.comm.rank == 0 and first >= 6 and sys.argv[3] == "first":
-        for path in out.parent.glob("s.*/000000" + sys.argv[4]):
-            path.unlink()
-try:
-    scan = run(out, sys.argv[2], like(meddle=meddle), frames=3, resume=True)
-    print("finished" if scan.was_finished else "made", flush=True)
-except OutputError as err:
-    print("OutputError", err, flush=True)
-except Exception as err:
-    print(type(err).__name__, err, flush=True)
+from ptyprep.mpi import room
+comm, said = room(), []
+for save, name in {cases!r}:
+    out = Path({str(tmp_path)!r}, save + name, "s.ptyd")
+    for harm in (True, False, False):
+        def meddle(scan, first):
+            if scan.comm.rank == 0 and first >= 6 and harm:
+                for path in out.parent.glob("s.*/000000" + name):
+                    path.unlink()
+        try:
+            scan = run(out, save, like(meddle=meddle), frames=3, resume=True)
+            said.append("finished" if scan.was_finished else "made")
+        except Exception as err:
+            said.append(f"{{type(err).__name__}} {{err}}")
+        comm.each(None)             # none begins again before all have ended
+Path({str(tmp_path)!r}, f"{{comm.rank}}.json").write_text(json.dumps(said))
 """)
-    for save, name in (("virtual", ".rank0002.h5"), ("virtual", ".h5"), ("link", ".h5"), ("merge", ".h5")):
-        folder = tmp_path / f"{save}{name}"
-        folder.mkdir()
-        said = [sorted(run_on_ranks(3, script, folder / "s.ptyd", save, how, name).stdout.splitlines())
-                for how in ("first", "again", "again")]
-        assert [line.split()[0] for line in said[0]] == ["OutputError", "PeerError", "PeerError"], said
-        assert all(f"000000{name} (not there)" in line for line in said[0])
-        assert said[1:] == [["made"] * 3, ["finished"] * 3] and is_whole(folder / "s.ptyd")
+    for save, name in cases:
+        (tmp_path / f"{save}{name}").mkdir()
+    job = run_on_ranks(3, script, timeout=120)
+    assert job.returncode == 0, job.stderr
+    heard = iter(zip(*[json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]))
+    for save, name in cases:
+        said = [sorted(next(heard)) for _ in range(3)]
+        assert [text.split()[0] for text in said[0]] == ["OutputError", "PeerError", "PeerError"], said
+        assert all(f"000000{name} (not there)" in text for text in said[0])
+        assert said[1:] == [["made"] * 3, ["finished"] * 3] and is_whole(tmp_path / f"{save}{name}" / "s.ptyd")
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "exchanged", "linked", "older"])

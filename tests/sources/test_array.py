@@ -79,6 +79,7 @@ def arrays(draw):
     return array, indices, draw(st.sampled_from([None, Window(slice(*rows), slice(*cols))]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(), st.sampled_from([(1, 0), (2, 0), (3, 0)]), st.sampled_from([1, 3]), st.data())
 @pytest.mark.filterwarnings("ignore:Stored array in format")
@@ -136,6 +137,7 @@ except SourceError as err:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_file_that_is_cut_between_blocks_is_an_error_and_no_signal(tmp_path, threads, order):
