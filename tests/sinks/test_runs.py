@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
+import in_memory
 import numpy as np
 import pytest
 
-from ptyprep import OutputError, PtyScan
+from ptyprep import OutputError, PtyScan, SourceError, recipe
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
@@ -325,8 +326,8 @@ def test_what_others_put_into_a_run_folder_stays_and_breaks_nothing(tmp_path, sa
     run(tmp_path / "s.ptyd", save, like(meddle=meddle))
     assert is_whole(tmp_path / "s.ptyd")
     stop(tmp_path / "t.ptyd", save)
-    for recipe in (like(meddle=meddle), Scan):
-        run(tmp_path / "t.ptyd", save, recipe, resume=True)
+    for cls in (like(meddle=meddle), Scan):
+        run(tmp_path / "t.ptyd", save, cls, resume=True)
     assert is_whole(tmp_path / "t.ptyd")
     [folder] = tmp_path.glob("s.*/")
     assert (folder / "sub" / "deep").is_dir() and (folder / "notes.txt").read_text() == "mine"
@@ -527,3 +528,62 @@ def test_a_run_is_resumed_in_another_time_zone(tmp_path):
     os.utime(tmp_path / "raw.h5", ns=(0, stat.st_mtime_ns + 10**9))
     changed = command(*words)
     assert changed.returncode == 1 and "is finished, and of another scan: source " in changed.stderr
+
+
+# --- one output, one run ---------------------------------------------------------------------------------
+
+def test_overwrite_replaces_only_prepared_files_and_nothing_that_is_read(tmp_path):
+    table = tmp_path / "pos.npy"
+    np.save(table, in_memory.POSITIONS)
+    np.save(tmp_path / "frames.npy", in_memory.FRAMES)
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["data"] = in_memory.FRAMES
+    pars = {"intensities.file": tmp_path / "raw.h5", "positions.file": table, "energy": 7, "distance": 2,
+            "psize": 75e-6, "center": (8, 9), "overwrite": True}
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    for out in before:
+        with pytest.raises(OutputError, match="the file that is read|no prepared file"):
+            recipe("hdf5")({**pars, "dfile": out}).initialize()
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("save", ["append", "link", "merge", "virtual"])
+def test_a_run_that_overwrites_can_be_resumed(tmp_path, save):
+    out = tmp_path / "s.ptyd"
+    in_memory.run(in_memory.like(), out, save="append")
+    in_memory.interrupted(out, save=save, overwrite=True)
+    in_memory.run(in_memory.like(), out, save=save, resume=True)
+    assert np.array_equal(read_ptyd(out)["data"], in_memory.FRAMES)
+
+
+def test_a_run_cannot_be_resumed_in_another_mode(tmp_path):
+    in_memory.interrupted(tmp_path / "s.ptyd", save="link")
+    with pytest.raises(OutputError, match="save: was link, is append"):
+        in_memory.run(in_memory.like(), tmp_path / "s.ptyd", save="append", resume=True)
+
+
+@pytest.mark.parametrize("policy, kept", [("drop", 11), ("mask", 12)])
+def test_a_run_that_stopped_at_a_bad_frame_goes_on_without_it(tmp_path, policy, kept):
+    out = tmp_path / "s.ptyd"
+    with pytest.raises(SourceError) as err:
+        in_memory.run(in_memory.like(unreadable=(8,)), out)
+    assert any("bad_frames='drop' or 'mask'" in note for note in err.value.__notes__)
+    in_memory.run(in_memory.like(unreadable=(8,)), out, bad_frames=policy, resume=True)
+    assert len(read_ptyd(out)["data"]) == kept
+    with pytest.raises(OutputError, match="parameter bad_frames: was drop, is mask"):
+        in_memory.interrupted(tmp_path / "t.ptyd", bad_frames="drop")
+        in_memory.run(in_memory.like(), tmp_path / "t.ptyd", bad_frames="mask", resume=True)
+
+
+def test_nothing_is_left_beside_a_file_after_a_crash_in_the_last_step(tmp_path, monkeypatch):
+    import ptyprep.sinks.append
+    out = tmp_path / "s.ptyd"
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(ptyprep.sinks.append, "publish", die)
+        with pytest.raises(KeyboardInterrupt):
+            in_memory.run(in_memory.like(), out)
+    in_memory.run(in_memory.like(), out, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.ptyd"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401  for compression="bslz4"
+import in_memory
 import numpy as np
 import pytest
 
@@ -764,3 +765,43 @@ def test_a_place_is_told_only_where_it_is_certain(tmp_path):
         with pytest.raises(ZeroDivisionError):
             file.place_of(1, lambda: 1 / 0)
         assert file.written is None
+
+
+# --- said before the work --------------------------------------------------------------------------------
+
+def test_what_cannot_be_stored_is_said_before_the_work(tmp_path, monkeypatch):
+    from ptyprep import provenance
+    true = provenance.info
+    monkeypatch.setattr(provenance, "info", lambda scan: {**true(scan), "a/b": 1})
+
+    def load(self, indices):
+        return pytest.fail("asked for frames") if len(indices) > 1 else in_memory.FRAMES[:1]
+    with pytest.raises(OutputError, match="holds a slash"):
+        in_memory.like(load=load)(dfile=tmp_path / "s.ptyd").initialize()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", ["append", "link"])
+def test_chunks_of_one_file_have_one_size(tmp_path, save):
+    scan = in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save).initialize()
+    scan.auto(5)
+    with pytest.raises(OutputError, match="began with 5 frames in each, now 3"):
+        scan.auto(3)
+    with pytest.raises(OutputError, match="began with 5 frames in each, now 4"):
+        for _ in in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save, resume=True).initialize().batches(4):
+            pass
+    for _ in in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save, resume=True).initialize().batches(5):
+        pass
+    assert np.array_equal(read_ptyd(tmp_path / "s.ptyd")["data"], in_memory.FRAMES)
+
+
+def test_an_output_that_is_there_is_refused_before_any_work(tmp_path):
+    (tmp_path / "s.ptyd").write_text("precious")
+
+    class Loading(in_memory.Scan):
+        """Must not be asked."""
+
+        def load_positions(self):
+            raise AssertionError("asked for positions")
+    with pytest.raises(OutputError, match="exists"):
+        Loading(dfile=tmp_path / "s.ptyd").initialize()

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from pathlib import Path
 
+import in_memory
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,3 +177,9 @@ def test_nothing_is_mapped_into_memory():
     root = Path(__file__).parents[2]
     code = [path.read_text() for folder in ("ptyprep", "recipes") for path in (root / folder).rglob("*.py")]
     assert len(code) > 50 and not [text for text in code if "mmap_mode" in text or "memmap" in text]
+
+
+# --- source ----------------------------------------------------------------------------------------------
+
+def test_array_frames_are_a_source():
+    assert ArrayFrames(in_memory.FRAMES).read([3], None).shape == (1, 16, 18)

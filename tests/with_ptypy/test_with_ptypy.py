@@ -113,8 +113,9 @@ class Growing(PtyScan):
         return None if self.p.planned is None else np.arange(self.p.planned)[:, None] * [1e-7, -2e-7]
     def check(self, frames, start):
         polls = Path("polls")
-        there = min(3 + int(polls.exists() and polls.read_text() or 0), 23)
-        return min(frames, there - start), there == 23
+        looked = int(polls.read_text() or 0) if polls.exists() else 0
+        self.there = min(max(3 + looked, getattr(self, "there", 0)), 23)        # the file is empty as it is written
+        return min(frames, self.there - start), self.there == 23
     def load(self, indices):
         frames = np.random.default_rng(8).poisson(9, (23, 32, 32)).astype("u2")
         frames[4, 2, 2] = 2**16 - 1
