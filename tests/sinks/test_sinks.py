@@ -672,7 +672,7 @@ def test_outputs_that_cannot_be(tmp_path):
 SLOW = textwrap.dedent("""
     import sys, time
     import numpy as np
-    sys.path.insert(0, sys.argv[2])
+    sys.path[:0] = [sys.argv[2], sys.argv[2] + "/.."]
     from test_sinks import Scan
 
     class Slow(Scan):
@@ -728,7 +728,7 @@ def test_two_that_began_in_the_same_instant_do_not_take_from_each_other(tmp_path
     scan = Scan(dfile=tmp_path / "s.ptyd", save="merge").initialize()       # it has looked, and not begun
     other = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
         import sys, time
-        sys.path.insert(0, sys.argv[1])
+        sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
         from test_sinks import Scan
         scan = Scan(dfile=sys.argv[2], save="merge").initialize()
         for batch in scan.batches(4):

@@ -38,7 +38,7 @@ def main():
     parser.add_argument("file")
     parser.add_argument("out")
     parser.add_argument("--frames", type=int, default=30)
-    parser.add_argument("--patience", type=float, default=5)
+    parser.add_argument("--patience", type=float, default=30)
     args = parser.parse_args()
     deadline = time.monotonic() + args.patience
     while not Path(args.file).exists() and time.monotonic() < deadline:
