@@ -109,13 +109,14 @@ class Growing(PtyScan):
     """Frames that come one by one, 23 of them: three, and another each time that the reader has asked."""
     energy, distance, psize, center = Par(7.0), Par(2.0), Par(75e-6), Par("fftshift")
     planned: int | None = Par(None, doc="Positions that are known before.")
+    came = 3
     def load_positions(self):
         return None if self.p.planned is None else np.arange(self.p.planned)[:, None] * [1e-7, -2e-7]
     def check(self, frames, start):
         polls = Path("polls")
         looked = int(polls.read_text() or 0) if polls.exists() else 0
-        self.there = min(max(3 + looked, getattr(self, "there", 0)), 23)        # the file is empty as it is written
-        return min(frames, self.there - start), self.there == 23
+        self.came = min(max(3 + looked, self.came), 23)         # the file is empty while it is written
+        return min(frames, self.came - start), self.came == 23
     def load(self, indices):
         frames = np.random.default_rng(8).poisson(9, (23, 32, 32)).astype("u2")
         frames[4, 2, 2] = 2**16 - 1
