@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# two workers; jobs of MPI one after the other (tests/conftest.py)
+PARALLEL = -n 2 --dist loadgroup
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo test extras check docs bench defects clean
@@ -10,7 +12,7 @@ help:
 	@echo "make demo    simulate a DECTRIS scan, prepare it and show what is in the file"
 	@echo "make test    install what the tests need, MPI included, and run them all"
 	@echo "make extras  install the wheel with each of its extras in turn, and try that one"
-	@echo "make check   the quick part: ruff, import direction, doctests"
+	@echo "make check   the quick part, in a minute: ruff, import direction, all tests that are not slow"
 	@echo "make docs    the documentation, in docs/_build/html"
 	@echo "make bench   measure ours against plain h5py (and PtyPy where it is importable)"
 	@echo "make defects plant each defect of tests/defects in a copy, and see whether its tests notice (minutes)"
@@ -24,7 +26,7 @@ demo: $(VENV)/.ptyprep
 	$(BIN)/ptyprep show demo/scan.ptyd
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not extras" --pyargs tests ptyprep ptyprep_recipes
+	$(BIN)/python -m pytest $(PARALLEL) -m "not extras" --pyargs tests ptyprep ptyprep_recipes
 
 extras: $(VENV)/.test
 	$(BIN)/python -m pytest -m extras -o faulthandler_timeout=0 tests/test_installed.py
@@ -32,7 +34,7 @@ extras: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q --pyargs ptyprep ptyprep_recipes tests/test_architecture.py
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not mpi and not extras" --pyargs tests ptyprep ptyprep_recipes
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html

@@ -1,7 +1,19 @@
-"""What takes the time: after a run of a minute or more, the ten slowest test files."""
+"""Which tests run beside each other, and, after a run of a minute or more, the ten slowest test files.
+
+`make test` and `make check` start two workers (pytest-xdist).
+"""
 from collections import Counter
 
+import pytest
+
 SHOWN, LONG = 10, 60        # files; seconds
+
+
+def pytest_collection_modifyitems(items):
+    """One job of MPI at a time: a rank polls while it waits, so that two jobs on two cores slow each other down."""
+    for item in items:
+        if item.get_closest_marker("mpi"):
+            item.add_marker(pytest.mark.xdist_group("mpi"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -27,6 +27,7 @@ def test_ruff_finds_nothing():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["mpi4py", "matplotlib", "pint", "fabio", "zmq", "hdf5plugin", "click"])
 def test_import_is_light(module):
     """`import ptyprep` starts no MPI and loads nothing heavy."""

@@ -182,6 +182,7 @@ def folder(tmp_path, monkeypatch):
     logging.getLogger().handlers[:] = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_gets_a_sentence_and_no_output(folder, capsys, case):
     change, command, words = CASES[case]

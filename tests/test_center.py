@@ -86,6 +86,7 @@ CASES = {
         (), 0.1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_centre_of_a_planted_pattern_is_found(case):
     make, center, brightness, background, mask, hot, tolerance = CASES[case]
@@ -100,6 +101,7 @@ def test_a_hot_pixel_changes_nothing_however_small_the_numbers():
     assert off((120.3, 170.7), hot, np.ones(SHAPE)) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [(80.0, 120.0), (80.5, 120.5), (80.25, 120.75), (79.9, 120.1)])
 def test_without_noise_the_centre_is_right_to_a_fiftieth(at):
     assert off(at, gauss(at), np.ones(SHAPE)) < 0.02
@@ -171,6 +173,7 @@ def as_rows(table):
         for (_, kind), seen in sorted(table.items()) for told in [[r for r in seen if r]])
 
 
+@pytest.mark.slow
 def test_of_200_patterns_answers_are_right_within_their_uncertainty_or_there_is_none():
     """The rates that `auto_center` promises, on patterns whose axis is known."""
     table = outcomes(seed=2026)
@@ -197,6 +200,7 @@ def test_the_centre_of_an_uneven_beam_is_that_of_its_outline(seed, shape):
     assert (np.abs(error) < 3 * np.array(found[2:])).all()
 
 
+@pytest.mark.slow
 def test_errors_of_weak_light_stay_within_the_uncertainty():
     at = 120.3, 140.7
     for seed in range(12):

@@ -103,6 +103,7 @@ def test_ptyd_and_moonflower(folder, run):
     assert binned.sum() == first["data"].sum() and binned.dtype == np.uint64
 
 
+@pytest.mark.slow
 def test_recipes_from_a_file_and_a_module(folder, run):
     (folder / "mine.py").write_text(
         "import numpy as np\nfrom ptyprep import Par, PtyScan\nclass Mine(PtyScan):\n    'Mine.'\n"
@@ -263,6 +264,7 @@ def test_recipes_and_their_parameters(run):
     assert "energy" in schema["properties"] and "intensities" in schema["properties"]
 
 
+@pytest.mark.slow
 def test_show_raw_and_prepared(folder, run):
     raw = run("show", "../raw/s_master.h5")
     assert raw.code == 0 and "12 of 20 x 24 pixels, uint16" in raw.out and "data_000003 -> s_data_000003.h5" in raw.out
@@ -277,6 +279,7 @@ def test_show_raw_and_prepared(folder, run):
     assert "12 of 20 x 24" in run("show", "f.npy").out
 
 
+@pytest.mark.slow
 def test_show_a_preparation_that_is_not_finished(folder, run):
     assert run(*EIGER, "--save", "link", "--frames_per_chunk", "4").code == 0
     next(folder.glob("s.*/000002.h5")).unlink()
@@ -354,6 +357,7 @@ def test_of_options_that_are_unknown_one_is_suggested(folder, run, command, type
     assert done.code == 2 and (said or "").replace("'", "") == (f"Did you mean {meant}?" if meant else "")
 
 
+@pytest.mark.slow
 def test_no_traceback_unless_debug(folder):
     for command in ((*EIGER[:2], "absent.h5"), ("show", "absent.h5")):
         done = shell(*command)
@@ -362,6 +366,7 @@ def test_no_traceback_unless_debug(folder):
     assert done.returncode == 1 and "Traceback" in done.stderr and "SourceError" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_fault_of_a_recipe_is_one_line_and_leaves_nothing(folder):
     (folder / "mine.py").write_text(
         "import numpy as np\nfrom ptyprep import Par, PtyScan\nclass Mine(PtyScan):\n    'Mine.'\n"
@@ -379,12 +384,14 @@ def test_a_fault_of_a_recipe_is_one_line_and_leaves_nothing(folder):
     assert sorted(p.name for p in folder.iterdir() if p.name != "__pycache__") == ["broken.py", "mine.py"]
 
 
+@pytest.mark.slow
 def test_quiet_when_nobody_looks(folder):
     done = shell(*EIGER)
     assert done.returncode == 0 and done.stdout.startswith("s.ptyd: 12 frames")
     assert "\r" not in done.stderr and "it/s" not in done.stderr and "%" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mpirun() is None, reason="no mpirun here")
 def test_on_three_ranks(folder, run):
     assert run(*EIGER, "-o", "one.ptyd", "--frames_per_chunk", "5").code == 0
@@ -445,6 +452,7 @@ def only_text(done, *codes):
     return said
 
 
+@pytest.mark.slow
 def test_names_in_files_do_nothing_to_a_terminal(evil, run):
     frames, y = f"/group {EVIL}/frames {EVIL}", f"/group {EVIL}/y"
     given = ("--energy", "8", "--distance", "2", "--psize", "75e-6", "--center", "8,8")
@@ -517,6 +525,7 @@ def test_odd_configuration_is_one_short_message(folder, run, text, words):
     assert "Error:" not in done.err             # nobody else's
 
 
+@pytest.mark.slow
 def test_configuration_that_is_no_text(folder, run):
     (folder / "c.toml").write_bytes(bytes(range(256)))
     assert "c.toml: not TOML" in run("prepare", "moonflower", "--config", "c.toml").err

@@ -167,6 +167,7 @@ MUTATIONS = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_damage_ends_the_process(decoder, seed):
     job = subprocess.run([sys.executable, "-c", MUTATIONS, decoder, str(seed)], capture_output=True, text=True,
@@ -193,6 +194,7 @@ def test_what_is_encoded_is_read_by_plain_h5py(how, dtype, shape, tmp_path):
         assert np.array_equal(file["d"][()], frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bitshuffle_is_declared_as_its_plug_in_does(dtype, tmp_path):
     """In a process that has not loaded it."""
@@ -236,6 +238,7 @@ def test_only_filters_that_are_undone_here_are_claimed(filters, expected, tmp_pa
         assert codec.own_filters(file.create_dataset("plain", data=np.zeros(3))) == ()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damaged_deflate_never_decodes_to_other_numbers(data):
@@ -296,6 +299,7 @@ KINDS = {"noise": lambda random, n: random.integers(0, 1 << 62, n),
          "copies": lambda random, n: np.tile(random.poisson(3, random.integers(1, 400)), n)[:n]}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), dtype=st.sampled_from(("u1", "u2", "u4", "u8")),
        seed=st.integers(0, 1 << 32), h=st.integers(1, 60), edge=st.integers(0, 300),
@@ -388,6 +392,7 @@ FUZZ = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_no_byte_beside_a_buffer_is_touched(tmp_path):
     """The compiled loops under the address and undefined-behaviour sanitizers, with whole and with damaged chunks."""
     compiler, source = shutil.which("gcc"), Path(compiled.__file__).parent / "core" / "module.c"

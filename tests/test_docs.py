@@ -206,6 +206,7 @@ def test_examples_in_the_generators(name):
     assert doctest.testmod(module(name)).failed == 0
 
 
+@pytest.mark.slow
 def test_links_lead_somewhere(tmp_path):
     module("figures").make(tmp_path)
     made = {f"figures/{p.name}" for p in tmp_path.iterdir()} | {"reference/index.md"}

@@ -12,10 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import h5py
+import in_memory
 import numpy as np
 import pytest
 
-from ptyprep import Par, PtyScan
+from ptyprep import Par, PtyScan, recipe
 from ptyprep.errors import OutputError, RecipeError
 from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS, disk
@@ -287,6 +289,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", tmp_path / "out"], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", SINKS)
 def test_a_full_disk_keeps_what_was_finished(small_disk, mode):
     finished = check_failure(prepare(small_disk, mode), small_disk, "No space left on device")
@@ -295,12 +298,14 @@ def test_a_full_disk_keeps_what_was_finished(small_disk, mode):
     check_resumed(small_disk, mode)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_read_only_is_refused(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk / "out"], check=True)
     job = prepare(small_disk, "link")
     assert check_failure(job, small_disk, "s.ptyd cannot be written: Read-only file system") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", SINKS)
 @pytest.mark.parametrize("limit", [100_000, 400_000])
 def test_a_file_that_may_not_grow_keeps_what_was_finished(tmp_path, mode, limit):
@@ -330,7 +335,8 @@ def test_a_folder_that_vanishes_is_an_error_that_says_so(tmp_path, mode):
     (tmp_path / "out").mkdir()
     scan = Gone(dfile=tmp_path / "out" / "s.ptyd", save=mode).initialize()
     # whether its files are missed first, or the next one cannot be written, is a matter of threads
-    with pytest.raises(OutputError, match=r"cannot be written: No such file or directory|000000.h5 \(not there\)"):
+    with pytest.raises(OutputError, match=r"cannot be written: No such file or directory|000000.h5 \(not there\)|"
+                                          r"is not there any more"):
         for _ in scan.batches(4):
             pass
 
@@ -373,3 +379,149 @@ def test_a_hook_with_an_impossible_answer_is_named(hook, answer, words):
     with pytest.raises(RecipeError, match=words):
         for _ in kind().initialize().batches(2):
             pass
+
+
+# --- files of single frames ------------------------------------------------------------------------------
+
+NPY_SCAN = '''
+from pathlib import Path
+import time
+import numpy as np
+from ptyprep import Par, PtyScan
+
+
+class NpyScan(PtyScan):
+    """One file per frame."""
+    path: Path = Par(doc="Folder.")
+    slowly: float = Par(0.0, unit="s", doc="Wait before each frame.")
+
+    def load_geometry(self):
+        return {"energy": 7.0, "distance": 2.0, "psize": 75e-6, "center": (8, 9)}
+
+    def load_positions(self):
+        return np.loadtxt(self.p.path / "positions.txt")
+
+    def load(self, indices):
+        time.sleep(self.p.slowly * len(indices))
+        return np.stack([np.load(self.p.path / f"{i:04d}.npy") for i in indices])
+'''
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, frame in enumerate(in_memory.FRAMES):
+        np.save(tmp_path / f"{i:04d}.npy", frame)
+    np.savetxt(tmp_path / "positions.txt", in_memory.POSITIONS)
+    (tmp_path / "npy_scan.py").write_text(NPY_SCAN)
+    return tmp_path
+
+
+def npy_command(folder, *words):
+    return subprocess.run([sys.executable, "-m", "ptyprep", "prepare", "npy_scan.py", ".", "-o", "out.ptyd", *words],
+                          cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def spoil(folder, number, how):
+    path = folder / f"{number:04d}.npy"
+    if how == "absent":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "cut off":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        np.save(path, in_memory.FRAMES[number][:-3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["absent", "empty", "cut off", "of another shape"])
+def test_a_frame_of_any_recipe_can_be_unreadable(folder, how):
+    spoil(folder, 5, how)
+    stopped = npy_command(folder)
+    assert stopped.returncode == 1 and "interrupted" not in stopped.stderr and "Traceback" not in stopped.stderr
+    assert not (folder / "out.ptyd").exists()
+    for policy in ("drop", "mask"):
+        done = npy_command(folder, "--bad_frames", policy, "--overwrite")
+        assert done.returncode == 0, done.stderr
+        got, kept = read_ptyd(folder / "out.ptyd"), [i for i in range(12) if i != 5]
+        places = range(11) if policy == "drop" else kept
+        assert got["frame_ids"].tolist() == (kept if policy == "drop" else list(range(12)))
+        assert np.array_equal(got["data"][list(places)], in_memory.FRAMES[kept])
+        assert np.array_equal(got["positions"], in_memory.POSITIONS[got["frame_ids"]])
+        if policy == "mask":
+            assert not got["weights"][5].any() and got["weights"][kept].all()
+        with h5py.File(folder / "out.ptyd") as file:
+            assert file["info/bad_frames/frame_ids"][()].tolist() == [5]
+
+
+def test_an_interrupted_run_remembers_the_frames_that_it_could_not_read(folder):
+    for number in (1, 3, 4, 5):             # one chunk of two loses both
+        spoil(folder, number, "absent")
+    cls = recipe(f"{folder / 'npy_scan.py'}:NpyScan")
+    pars = {"path": folder, "bad_frames": "drop", "frames_per_chunk": 2}
+    for _ in cls(pars, dfile=folder / "whole.ptyd").initialize().batches():
+        pass
+    scan = cls(pars, dfile=folder / "again.ptyd").initialize()
+    for batch in scan.batches():
+        if len(batch) and batch.frame[-1] >= 6:
+            break
+    again = cls(pars, dfile=folder / "again.ptyd", resume=True).initialize()
+    assert again.frames_done > 0
+    for _ in again.batches():
+        pass
+    with h5py.File(folder / "whole.ptyd") as one, h5py.File(folder / "again.ptyd") as other:
+        assert [f["info/bad_frames/frame_ids"][()].tolist() for f in (one, other)] == [[1, 3, 4, 5]] * 2
+        assert list(one["chunks"]) == list(other["chunks"])
+    one, other = read_ptyd(folder / "whole.ptyd"), read_ptyd(folder / "again.ptyd")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_running_preparation_is_not_taken_for_an_interrupted_one(folder):
+    words = ["prepare", "npy_scan.py", ".", "-o", "out.ptyd", "--frames_per_chunk", "1", "--save", "link"]
+    running = subprocess.Popen([sys.executable, "-m", "ptyprep", *words, "--slowly", "0.5"], cwd=folder,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not list(folder.glob("out.*/000001.h5")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for option in ("--overwrite", "--resume", "--no-overwrite"):
+            second = npy_command(folder, option, "--save", "link", "--frames_per_chunk", "1")
+            assert second.returncode == 1 and "being prepared right now by process" in second.stderr, second.stderr
+    finally:
+        running.kill()
+        running.communicate()
+    resumed = npy_command(folder, "--resume", "--save", "link", "--frames_per_chunk", "1", "--slowly", "0.5")
+    assert resumed.returncode == 0, resumed.stderr          # killed, it is an in_memory.interrupted one
+    assert np.array_equal(read_ptyd(folder / "out.ptyd")["data"], in_memory.FRAMES)
+
+
+LOST = '''
+import sys
+from pathlib import Path
+import numpy as np
+from ptyprep import PtyScan
+from ptyprep.sources import ArrayFrames
+
+class Scan(PtyScan):
+    "Its file is gone on one rank."
+    def open(self):
+        source = ArrayFrames(np.ones((9, 8, 8), "u2"))
+        source.files = [Path("gone") if self.comm.rank == 1 else Path(sys.argv[0])]
+        return source
+    def load_geometry(self):
+        return {"energy": 7.0, "distance": 2.0, "psize": 75e-6, "center": (4, 4)}
+    def load_positions(self):
+        return np.zeros((9, 2))
+
+for batch in Scan(dfile=sys.argv[1]).initialize().batches(4):
+    pass
+'''
+
+
+@pytest.mark.mpi
+def test_a_file_that_only_one_rank_misses_hangs_nobody(tmp_path):
+    assert mpirun(), "make test installs one"
+    (tmp_path / "scan.py").write_text(LOST)
+    job = run_on_ranks(3, sys.executable, tmp_path / "scan.py", tmp_path / "s.ptyd", timeout=60)
+    assert job.returncode == 0 and (tmp_path / "s.ptyd").exists(), job.stderr

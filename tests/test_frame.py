@@ -52,6 +52,7 @@ def wishes(draw, rebins=(1, 2, 3, 4)):
     return raw, {"shape": shape, "center": center, "orientation": draw(st.integers(0, 7)), "rebin": rebin}
 
 
+@pytest.mark.slow
 @given(wishes(), st.sampled_from(["sum", "mean"]), st.booleans(), st.sampled_from(["u2", "i4", "f8"]))
 @settings(max_examples=400, deadline=None)
 def test_cut_while_reading_equals_cut_by_hand_afterwards(wish, mode, as_booleans, dtype):
@@ -238,3 +239,41 @@ def test_what_cannot_be_cut_is_said_with_what_was_asked_and_what_would_do(how, w
 def test_frames_of_another_size_than_the_window_are_refused():
     with pytest.raises(FrameError, match=r"\(9, 8\).*\(8, 8\)"):
         FramePlan.make((8, 8)).apply(np.ones((1, 9, 8)))
+
+
+# --- beyond the edge -------------------------------------------------------------------------------------
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 7), st.integers(1, 3), st.integers(-3, 12), st.integers(-3, 12), st.integers(0, 2))
+def test_masks_follow_crops_beyond_the_edge_padding_bins_and_all_flags(
+        orientation, rebin, y, x, margin):
+    """Against one pixel at a time: transpose, then flips; a joined pixel is bad if any part is; nothing is lost at odd
+    sizes or left of 0."""
+    raw = np.arange(7 * 9).reshape(1, 7, 9)
+    good = np.random.default_rng(1).random((7, 9)) > 0.2
+    y, x = np.clip(y, -margin, 6 + margin), np.clip(x, -margin, 8 + margin)
+    flips = [orientation & 2, orientation & 1][::-1 if orientation & 4 else 1]
+    middle = rebin * (6 // rebin // 2) + (rebin - 1) / 2
+    top, left = (int(np.floor(c - (5 - middle if flip else middle) + 0.5)) for c, flip in zip((y, x), flips))
+    region, mask = np.zeros((6, 6), int), np.zeros((6, 6), bool)
+    for r in range(6):
+        for c in range(6):
+            if 0 <= top + r < 7 and 0 <= left + c < 9:
+                region[r, c], mask[r, c] = raw[0, top + r, left + c], good[top + r, left + c]
+    wish = {"shape": (6, 6), "center": (y, x), "orientation": orientation, "rebin": rebin, "margin": margin}
+    if top + 6 <= 0 or left + 6 <= 0 or top >= 7 or left >= 9:
+        with pytest.raises(FrameError, match="not one pixel of the raw frame"):
+            FramePlan.make((7, 9), **wish)
+        return
+    plan = FramePlan.make((7, 9), **wish)
+    n = 6 // rebin
+    region, mask = (a.reshape(n, rebin, n, rebin) for a in (region, mask))
+    region, mask = region.sum(axis=(1, 3)), mask.all(axis=(1, 3))
+    if orientation & 4:
+        region, mask = region.T, mask.T
+    if orientation & 2:
+        region, mask = region[::-1], mask[::-1]
+    if orientation & 1:
+        region, mask = region[:, ::-1], mask[:, ::-1]
+    assert np.array_equal(plan.apply(plan.window.cut(raw))[0], region)
+    assert np.array_equal(plan.apply_weight(plan.window.cut(good)), mask)

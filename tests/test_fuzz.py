@@ -19,6 +19,8 @@ from ptyprep.ptyd.verify import merge, problems
 from ptyprep.registry import installed, source_parameter
 from ptyprep.sources import open_frames
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(installed())
 GENERAL = ["cxi", "eiger", "hdf5", "images", "nexus", "ptyd"]
 BEAMLINES = [name for name in RECIPES if name not in GENERAL]

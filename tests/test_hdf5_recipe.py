@@ -405,6 +405,7 @@ def readings(kind, size, rows, cols, place):
     return *one[:2], one[2][place % len(one[2])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["an axis each", "one axis", "own slow axes", "own fast axes", "lists", "one list",
                                   "grids", "one grid"])
 @pytest.mark.parametrize("as_list", [False, True])

@@ -6,10 +6,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -17,13 +20,15 @@ import numpy as np
 import pytest
 
 from ptyprep import PtyScan, SourceError, recipe
-from ptyprep.hdf5 import head
+from ptyprep.hdf5 import first_look, head
 from ptyprep.hdf5.first_look import damaged, look_first
 from ptyprep.hdf5.guarded import open_hdf5
 from ptyprep.ptyd.verify import merge, problems, relink
 from ptyprep.sources import PtydFile, open_frames
 from ptyprep.sources.hdf5 import dataset_in, read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
+
+pytestmark = pytest.mark.slow
 
 SOAK = Path(__file__).parent / "soak"
 N, LIMIT = 6, 120
@@ -447,7 +452,7 @@ def test_repair_does_without_parts_that_hang_or_crash_hdf5(tmp_path, stuck):
     parts = sorted(next(p for p in path.parent.iterdir() if p.is_dir()).glob("*.h5"))
     mark(parts[0], b"CRASHES")
     mark(parts[2], b"HANGS")
-    with pytest.raises(SourceError, match=r"00000[02].h5: HDF5 .*--trusted.*--drop"):
+    with pytest.raises(SourceError, match=r"00000[02].h5: HDF5 .*trusted=True.*drop=True"):
         merge(path, tmp_path / "o.ptyd")
     notes = merge(path, tmp_path / "o.ptyd", drop=True)
     assert [re.search("HDF5 crashes|HDF5 does not come to an end", note)[0] for note in notes] == [
@@ -485,6 +490,100 @@ def test_attributes_that_cannot_be_listed_hide_none(monkeypatch):
     read.clear()
     head._members(Damaged("member"))
     assert {("member", name) for name in ("first", "meta", "chunks", "info", "data", "positions")} <= set(read)
+@pytest.fixture
+def looks(monkeypatch):
+    """The processes that look which are alive now, by number; none at first."""
+    first_look._end()
+    monkeypatch.setattr(first_look, "_well", {})
+    return lambda: [process.pid for process in first_look._kept if process.poll() is None]
+
+
+def test_one_process_looks_at_all_files_and_is_replaced_where_it_was_ended(tmp_path, looks):
+    first, second, third = (prepared(tmp_path / name, "link") for name in "abc")
+    look_first(first, [first.parent])
+    look_first(second)
+    [pid] = looks()
+    os.kill(pid, signal.SIGKILL)
+    look_first(third)
+    [other] = looks()
+    assert other != pid and list(problems(third)) == [] and looks() == [other]
+
+
+def test_a_file_that_hangs_hdf5_says_nothing_of_the_next_one(tmp_path, stuck, looks):
+    stuck(tmp_path)
+    first, second, third = (prepared(tmp_path / name, "link") for name in "abc")
+    look_first(first)
+    [pid] = looks()
+    mark(second, b"HANGS")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="b/s.ptyd: HDF5 does not come to an end"):
+            look_first(second)
+    look_first(third)
+    assert looks() == [pid]
+
+
+def test_an_interrupted_look_does_not_answer_for_the_next_one(tmp_path, stuck, looks):
+    stuck(tmp_path)
+    bad, good = prepared(tmp_path / "a", "link"), prepared(tmp_path / "b", "link")
+    look_first(good)
+    [pid] = looks()
+    mark(bad, b"HANGS")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        look_first(bad)
+    signal.signal(signal.SIGALRM, before)
+    assert looks() == []
+    look_first(prepared(tmp_path / "c", "link"))
+    assert looks() != [pid]
+
+
+def test_threads_and_forks_look_by_themselves(tmp_path, looks, monkeypatch):
+    """And by names that are relative to another folder than at the first look."""
+    paths = [prepared(tmp_path / str(i), "link") for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look_first, paths))
+    [pid] = looks()
+    monkeypatch.chdir(tmp_path / "2")
+    paths[2].write_bytes(b"no longer")
+    child = os.fork()
+    if child == 0:
+        look_first("s.ptyd")
+        os._exit(pid in looks() or len(looks()) != 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    look_first("../1/s.ptyd")
+    assert looks() == [pid]
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)", "os._exit(0)"])
+def test_the_process_that_looks_ends_with_ours(tmp_path, end):
+    path = prepared(tmp_path, "link")
+    script = f"import os, sys\nfrom ptyprep.hdf5 import first_look\nfirst_look.look_first({str(path)!r})\n" \
+             f"print(first_look._kept[0].pid, flush=True)\n{end}"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.stderr == "" and done.returncode == (-9 if "kill" in end else 0)
+    deadline = time.monotonic() + LIMIT
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(int(done.stdout), 0)
+            time.sleep(0.01)
+        pytest.fail("it still runs")
+
+
+def test_a_process_that_cannot_look_is_named(tmp_path, monkeypatch, looks):
+    path = prepared(tmp_path, "link")
+    for text, why in [("import sys; sys.exit('no h5py')", "no h5py"), ("", "it says nothing")]:
+        hooked = tmp_path / f"{len(text)}.py"
+        hooked.write_text(text)
+        monkeypatch.setattr(first_look.head, "__file__", str(hooked))
+        with pytest.raises(SourceError, match=rf"s.ptyd: the process that looks at it first failed \({why}\); trusted"):
+            look_first(path)
+        assert looks() == []
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(SourceError, match="cannot be started .*No such file"):
+        look_first(path)
+    look_first(path, trusted=True)
 
 
 def test_a_run_goes_on_without_a_part_that_crashes_hdf5(tmp_path, stuck):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import ParameterError
-from ptyprep.masks import REASONS, of_nexus, shapes
+from ptyprep.processing.masks import REASONS, of_nexus, shapes
 
 
 @pytest.mark.parametrize(("text", "inside"), [

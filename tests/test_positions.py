@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import PositionError
-from ptyprep.positions import (
+from ptyprep.processing.positions import (
     by_clock,
     checked,
     count_positions,

@@ -122,6 +122,7 @@ def test_ptyd_keeps_masks_of_single_frames(tmp_path):
     assert not batch.weight[4, 5, 6] and batch.weight.sum() == batch.weight.size - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls, pars", [
     (Eiger, {"orientation": 5, "shape": 12}), (Eiger, {"rebin": 2, "shape": (12, 16)}),
     (Cxi, {"orientation": 2, "shape": 10}),

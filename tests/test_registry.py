@@ -10,7 +10,7 @@ import pytest
 from ptyprep_recipes.eiger import Eiger
 from ptyprep_recipes.moonflower import Moonflower
 
-from ptyprep import registry
+from ptyprep import recipe, registry
 from ptyprep.errors import RecipeError, SourceError
 
 MINE = """
@@ -118,3 +118,11 @@ def test_what_source_fills(mine):
     mine.write_text("from pathlib import Path\nfrom ptyprep import Par, PtyScan\nclass A(PtyScan):\n    'A.'\n"
                     "    number: int = Par(doc='N.', unit='')\n    path: Path = Par(doc='Folder.')\n")
     assert registry.source_parameter(registry.recipe(str(mine))) == "path"
+
+
+# --- neighbours ------------------------------------------------------------------------------------------
+
+def test_a_recipe_file_may_import_its_neighbour(tmp_path):
+    (tmp_path / "npy_scan.py").write_text("from ptyprep import PtyScan\n\n\nclass NpyScan(PtyScan):\n    'One.'\n")
+    (tmp_path / "mine.py").write_text("from npy_scan import NpyScan\n\n\nclass Mine(NpyScan):\n    'Mine.'\n")
+    assert recipe(str(tmp_path / "mine.py")).__name__ == "Mine"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import in_memory
 import numpy as np
 import pytest
 
@@ -705,6 +706,7 @@ def interrupted(out, at, save, **pars):
         prepared(recipe(Asked, load=load), dfile=out, save=save, **pars)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["append", "link"])
 @pytest.mark.parametrize("at", [0, 5, 9])
 def test_an_interrupted_scan_resumed_is_as_if_undisturbed(save, at, tmp_path):
@@ -873,6 +875,7 @@ def with_bad_frames(request, tmp_path_factory):
     return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(request.param)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(dropped.cases()), ids=lambda case: dropped.name(*case))
 def test_whole_shares_and_chunks_that_cannot_be_read_are_left_out_or_blank(with_bad_frames, case):
     folder, of_ranks = with_bad_frames
@@ -885,3 +888,112 @@ def test_whole_shares_and_chunks_that_cannot_be_read_are_left_out_or_blank(with_
         got = read_ptyd(folder / f"{dropped.name(*case)}.ptyd")
         assert list(zip(got["frame_ids"], got["data"][:, 0, 0], got["weights"].sum((1, 2)))) == expected
         assert np.allclose(got["positions"], [[2e-7 * n, 2e-7 * n + 1e-7] for n, *_ in expected], rtol=0, atol=1e-15)
+
+
+# --- what recipes and their users get wrong --------------------------------------------------------------
+
+@pytest.mark.parametrize("result, words", [
+    ((in_memory.FRAMES[:3], in_memory.POSITIONS[:2]), "2 things"),
+    ((in_memory.FRAMES[:3], in_memory.POSITIONS[:2], None), r"positions of shape \(2, 2\) for 3"),
+    ((in_memory.FRAMES[:3], None, np.ones((2, 16, 18))), r"weights of shape \(2, 16, 18\) for 3")])
+def test_load_gives_as_many_positions_and_weights_as_frames(result, words):
+    scan = in_memory.like(load=lambda self, indices: in_memory.FRAMES[list(indices)] if len(indices) == 1 else result)()
+    with pytest.raises(RecipeError, match=words):
+        next(scan.initialize().batches(3))
+
+
+@pytest.mark.parametrize("bug", [KeyError("typo"), RuntimeError("wrong"), TypeError("no")])
+def test_a_fault_of_the_recipe_is_no_bad_frame(bug):
+    def load(self, indices):
+        if 7 in indices:
+            raise bug
+        return in_memory.FRAMES[list(indices)]
+    with pytest.raises(type(bug)):
+        list(in_memory.like(load=load)(bad_frames="drop").initialize().batches(3))
+
+
+def test_a_chunk_without_a_readable_frame_gives_no_package():
+    scan = in_memory.like(unreadable=(3, 4, 5))(bad_frames="drop").initialize()
+    numbers = []
+    while (package := scan.auto(3)) != scan.EOS:
+        numbers.append((package["chunk"]["num"], package["chunk"]["indices"]))
+    assert numbers == [(0, [0, 1, 2]), (1, [3, 4, 5]), (2, [6, 7, 8])]
+
+
+def test_a_frame_without_a_good_pixel_is_told(tmp_path):
+    class Blind(in_memory.Scan):
+        """One frame is all overflow."""
+
+        def load(self, indices):
+            frames = in_memory.FRAMES[list(indices)]
+            frames[np.array(indices) == 7] = 2**16 - 1
+            return frames
+    scan = Blind().initialize()
+    assert len(list(scan.batches(5))) == 3
+    assert "frames without one good pixel: 1" in scan.notes
+
+
+@pytest.mark.parametrize("slip", [{"psize": 75}, {"energy": 7200}, {"distance": 2100}])
+def test_a_forgotten_unit_is_out_of_limits(slip):
+    with pytest.raises(ParameterError, match=f"{next(iter(slip))}.*must be at most"):
+        in_memory.Scan(slip)
+
+
+def test_positions_that_are_not_in_metres_are_told():
+    scan = in_memory.Scan()
+    scan.load_positions = lambda: in_memory.POSITIONS * 1e6
+    assert any("positions spread over" in note and "metres" in note for note in scan.initialize().notes)
+
+
+def test_none_says_nothing_and_does_not_hide_what_is_recorded():
+    scan = in_memory.Scan(energy=None, distance=None).initialize()
+    assert (scan.meta.energy, scan.meta.distance) == (7.0, 2.0) and scan.p.origin("energy") == "detector"
+
+
+def test_a_given_centre_wins_over_a_recipe_that_finds_it():
+    class Finding(in_memory.Scan):
+        """Finds its centre."""
+        auto_center = Par(True)
+    assert Finding(center=(3, 4)).initialize().plan.center == (3, 4)
+    with pytest.raises(ParameterError, match="both given"):
+        Finding(center=(3, 4), auto_center=True).initialize()
+
+
+@pytest.mark.parametrize("text", ["12,10", "(12, 10)", "[12,10]", "12, 10"])
+def test_a_pair_may_be_written_as_messages_show_it(text):
+    assert in_memory.Scan(shape=text).p.shape == (12, 10)
+
+
+def test_load_geometry_knows_geometry_only():
+    scan = in_memory.Scan()
+    scan.load_geometry = lambda: {**in_memory.GEOMETRY, "num_frames": 3}
+    with pytest.raises(RecipeError, match="load_geometry.*num_frames; expected any of energy, distance, psize, center"):
+        scan.initialize()
+
+
+def test_parameters_that_are_no_mapping():
+    with pytest.raises(ParameterError, match=r"Scan\('sim'\).*keywords or a mapping"):
+        in_memory.Scan("sim")
+
+
+def test_batches_before_initialize():
+    with pytest.raises(RecipeError, match="call initialize"):
+        next(in_memory.Scan().batches())
+    with pytest.raises(ParameterError, match="one frame at least"):
+        in_memory.Scan().initialize().auto(0)
+
+
+def test_a_name_that_a_scan_keeps_for_itself_is_refused_at_once():
+    with pytest.raises(TypeError, match="keeps its own 'bad'"):
+        type("Mine", (in_memory.Scan,), {"bad": [1, 2], "__doc__": "Bad frames."})
+
+
+def test_an_error_in_a_hook_says_in_which():
+    scan = in_memory.Scan()
+
+    def load_positions():
+        raise KeyError("motor_y")
+    scan.load_positions = load_positions
+    with pytest.raises(KeyError) as err:
+        scan.initialize()
+    assert "while in scan.load_positions()" in err.value.__notes__

@@ -10,6 +10,8 @@ import pytest
 
 from ptyprep.testing import launch, messages, mpirun, read_ptyd
 
+pytestmark = pytest.mark.slow
+
 SLOW = '''
 import os, time
 import numpy as np

@@ -4,6 +4,7 @@ import time
 
 import h5py
 import hdf5plugin  # noqa: F401
+import in_memory
 import numpy as np
 import pytest
 
@@ -147,3 +148,15 @@ def test_read_ptyd(tmp_path):
     found = read_ptyd(tmp_path / "g.ptyd")
     assert np.array_equal(found["data"], FRAMES) and found["weights"].all() and found["weights"].shape == FRAMES.shape
     assert found["indices"].tolist() == list(range(6))
+
+
+# --- hooks -----------------------------------------------------------------------------------------------
+
+def test_a_hook_that_is_nearly_right_is_named():
+    class Nearly(in_memory.Scan):
+        """Misspelt."""
+
+        def load_position(self):
+            return in_memory.POSITIONS
+    with pytest.raises(RecipeError, match=r"load_position\(\) is never called; is \['load_positions'\] meant"):
+        check_recipe(Nearly, ranks=1)

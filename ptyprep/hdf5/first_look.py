@@ -1,8 +1,12 @@
 """A first look at prepared files in another process, so that one that makes HDF5 loop or crash is named instead."""
+import atexit
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 from ptyprep.errors import SourceError
@@ -12,6 +16,8 @@ from ptyprep.words.spelling import option
 
 PARALLEL = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "MPI_", "SLURM_")      # what launchers tell their ranks
 _well = {}              # {path: what the file was} of those that were looked at
+_kept = []              # the process that looks, where there is one
+_turn = threading.Lock()    # held while it looks
 
 
 def look_first(path, folders=(), *, trusted=False, without=False):
@@ -21,13 +27,13 @@ def look_first(path, folders=(), *, trusted=False, without=False):
     folders : in which parts are looked at, too
     without : whether to go on without such a part: whoever opens it then gets the SourceError
 
-    Starts a process, which no rank of MPI but one should do at a time.
+    The first time this starts a process, which no rank of MPI but one should do at a time.
     """
     path = Path(path)
     if trusted or not path.is_file() or _well.get(path) == state_of(path):
         return
     state, parts = state_of(path), []
-    while (found := _end_of(_command([path], folders, parts))) is not None:
+    while (found := _end_of([path], folders, parts)) is not None:
         part, why = found
         if not without or Path(part) == path or part in parts:
             raise SourceError(f"{part}: {why}. It is damaged; if you know better, set {option('trusted', True)}" + (
@@ -41,38 +47,104 @@ def look_first(path, folders=(), *, trusted=False, without=False):
 def damaged(paths):
     """{path: why} of the files among these whose text cannot be read; see `look_first`."""
     found, rest = {}, list(paths)
-    while rest and (end := _end_of(_command(rest))) is not None:
+    while rest and (end := _end_of(rest)) is not None:
         path = Path(end[0])
         found[path] = end[1]
         rest = rest[rest.index(path) + 1:]
     return found
 
 
-def _command(paths, folders=(), parts=()):
-    """The look at these files, and at what they lead to in some folders but for these parts."""
-    return [sys.executable, "-P", head.__file__, *(word for folder in folders for word in ("--in", os.fspath(folder))),
-            *(word for part in parts for word in ("--not", part)),
-            *(os.path.abspath(path) if os.fspath(path).startswith("-") else os.fspath(path) for path in paths)]
+def _end_of(paths, folders=(), parts=()):
+    """(file, why) where a look ended otherwise than it should; None where all is well.
+
+    parts : that it must not open
+    """
+    names = {_absolute(path): os.fspath(path) for path in paths}
+    try:
+        code, last, failure = _ask([list(names), *(list(map(_absolute, some)) for some in (folders, parts))])
+    except OSError as err:
+        raise SourceError(f"{paths[-1]}: the process that looks at it first cannot be started ({err}); "
+                          f"{option('trusted', True)} goes on without it") from err
+    if code == 0:
+        return None
+    if not last or code > 0 and code != head.TOO_LARGE:
+        raise SourceError(f"{paths[-1]}: the process that looks at it first failed ({failure or 'it says nothing'}); "
+                          f"{option('trusted', True)} goes on without it")
+    return names.get(last, last), _why(code)
 
 
-def _end_of(command):
-    """(file, why) where a look ended otherwise than it should; None where all is well."""
+def _absolute(path):
+    """A path for a process that may have another working directory; `abspath` would mistake links before `..`."""
+    path = os.fsdecode(path)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
+def _ask(request):
+    """What head.py answers. The process is kept for the next look, and replaced where somebody has ended it."""
+    command = [sys.executable, "-P", head.__file__]
+    with _turn:
+        try:
+            if _kept and (_kept[0].args != command or not (answer := _answer_of(_kept[0], request))):
+                _end()
+            if not _kept:
+                _kept.append(_start(command))
+                answer = _answer_of(_kept[0], request)
+            if answer:
+                return json.loads(answer)
+            said = _kept[0].stderr.read().decode(errors="replace").strip().splitlines()
+            _end()
+            return [1, "", said[-1] if said else ""]
+        except BaseException:       # also where a user interrupts: the answer would be taken for that to the next look
+            _end()
+            raise
+
+
+def _start(command):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PARALLEL)}
     # an h5py built for MPI would start it, and NumPy threads that nobody needs
     environment |= {"MPI4PY_RC_INITIALIZE": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # a group of its own: an interrupt from the keyboard is ours alone
+    return subprocess.Popen(command, env=environment, bufsize=0, process_group=0, **dict.fromkeys(
+        ("stdin", "stdout", "stderr"), subprocess.PIPE))
+
+
+def _answer_of(process, request):
+    """A line; empty where the process has ended."""
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as err:
-        raise SourceError(f"{command[-1]}: the process that looks at it first cannot be started ({err}); "
-                          f"{option('trusted', True)} goes on without it") from err
-    if done.returncode == 0:
-        return None
-    begun = done.stdout.split(b"\0")[:-1]
-    if not begun or done.returncode > 0 and done.returncode != head.TOO_LARGE:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-        raise SourceError(f"{command[-1]}: the process that looks at it first failed ({last}); "
-                          f"{option('trusted', True)} goes on without it")
-    return os.fsdecode(begun[-1]), _why(done.returncode)
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+    except BrokenPipeError:
+        return b""
+    line = process.stdout.readline()
+    return line if line.endswith(b"\n") else b""
+
+
+@atexit.register
+def _end():
+    """End the process that is kept, and the look that it waits for."""
+    while _kept:
+        process = _kept.pop()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _close(process)
+
+
+def _leave_to_parent():
+    """After a fork: the process that is kept is our parent's."""
+    global _turn
+    _turn = threading.Lock()
+    while _kept:
+        process = _kept.pop()
+        process.returncode = 0          # is waited for there
+        _close(process)
+
+
+def _close(process):
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _why(code):

@@ -1,11 +1,15 @@
 """Read all text that prepared files hold, before another process does: HDF5 can loop or crash on damaged text.
 
-A program of its own, that needs h5py alone: `python -P head.py [--in FOLDER]... [--not FILE]... FILE...`. It goes on to
-the files that links and virtual datasets lead to in these folders, but to none that it is told `--not` to open. It
-writes each file's name, ended by a zero byte, before it opens it: where it does not come to an end, or crashes, the
-last one is to blame. It leaves with 0 however damaged a file is, as long as HDF5 says so in time, and with `TOO_LARGE`
-where a text needs more memory than is sensible.
+A program of its own, that needs h5py alone: `python -P head.py`. Each line of its standard input asks for a look at
+some files, as JSON: [[FILE, ...], [FOLDER, ...], [FILE, ...]]. The look goes on to the files that links and virtual
+datasets lead to in these folders, but to none of the last files. Each line of its output answers: [how the look ended,
+the file that was open last, what went wrong]. A look ends with 0 however damaged a file is, as long as HDF5 says so in
+time, with `TOO_LARGE` where a text needs more memory than is sensible, and below 0 where a signal ended it.
+
+Importing h5py takes longer than most looks: so this process imports it once, opens no file itself, and forks for each
+look. No look meets what an earlier one left in HDF5.
 """
+import json
 import os
 import resource
 import signal
@@ -22,17 +26,45 @@ ASKED = "type", "crc32", "run", "growing"       # attributes, and members, that 
 NAMED = "meta", "chunks", "info", "data", "weights", "positions", "indices", "frame_ids"
 
 
-def main(words):
-    named = {"--in": [], "--not": []}
-    while words[0] in named:
-        named[words[0]].append(os.path.realpath(words[1]))
-        words = words[2:]
-    folders, waiting = named["--in"], list(words)
-    _limit()
-    seen = {os.path.realpath(path) for path in waiting}.union(named["--not"])
-    for path in waiting:        # grows meanwhile
-        sys.stdout.buffer.write(os.fsencode(path) + b"\0")
+def main():
+    for line in sys.stdin:      # ends with the process that asks
+        sys.stdout.write(json.dumps(_answer(*json.loads(line))) + "\n")
         sys.stdout.flush()
+
+
+def _answer(*request):
+    """Look in a process of its own: [how it ended, the last file that it opened, why it failed]."""
+    outcome, says = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _look_and_leave(request, says)
+    os.close(says)
+    with open(outcome, "rb") as file:
+        *opened, failure = file.read().split(b"\0")
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return [code, os.fsdecode(opened[-1]) if opened else "", failure.decode(errors="replace")]
+
+
+def _look_and_leave(request, says):
+    """Write each file's name and a zero byte before it is opened; at the end what is wrong with this program."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDWR), 2)      # where the C library says that its memory is damaged
+        _look_at_all(*request, lambda path: os.write(says, os.fsencode(path) + b"\0"))
+        code = 0
+    except BaseException as err:    # noqa: BLE001  whatever it is, the user reads it
+        os.write(says, f"{type(err).__name__}: {err}".replace("\0", " ").encode(errors="replace"))
+    finally:
+        os._exit(code)
+
+
+def _look_at_all(paths, folders, without, begin):
+    folders = [os.path.realpath(folder) for folder in folders]
+    waiting = list(paths)
+    _limit()
+    seen = {os.path.realpath(path) for path in waiting}.union(map(os.path.realpath, without))
+    for path in waiting:        # grows meanwhile
+        begin(path)
         beside = os.path.dirname(os.path.abspath(path))
         for place in [os.path.join(folder, name) for name in _look(path) for folder in [beside, *folders]
                       for name in (name, os.path.basename(name))]:
@@ -134,4 +166,4 @@ def _members(group):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,23 +1,23 @@
-"""Pulls the plug at a step of writing: plug.py MODE FOLDER HOW [STEP RANK].
+"""Pulls the plug at steps of writing: plug.py MODE FOLDER HOW [STEP RANK].
 
-HOW is `kill` (SIGKILL) or `full` (an error as of a full disk). With STEP, one scan is prepared in FOLDER/STEP, which
-dies at that step of that rank, under mpirun or without. Without, a child process for each step dies there, and
-another one resumes, until a child lives; FOLDER/STEP.died is what the first one left. With HOW `resume` all folders
-are resumed.
-Prints {step: [how the first ended, how the other ended, what it said]}.
+HOW says what is done to one scan, under mpirun or without:
+`watch`   it is prepared in FOLDER/alive, and before each step of each rank the folder is copied to FOLDER/RANK-STEP:
+          this is what a SIGKILL there leaves, because what a process has written stays when it dies;
+`kill`    it is prepared in FOLDER/RANK-STEP, and a SIGKILL ends that rank at that step;
+`full`    it is prepared in FOLDER/0-STEP for each step in turn, which fails as on a full disk.
+With `resume` each such folder is kept as FOLDER/RANK-STEP.died, and its scan resumed, by one process.
 """
-import json
 import os
 import shutil
 import signal
 import sys
-from contextlib import redirect_stderr
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ptyprep import PtyScan
-from ptyprep.errors import OutputError
 from ptyprep.sinks import disk, parts
 
 FRAMES, SIZE = 7, 3
@@ -38,66 +38,76 @@ class Scan(PtyScan):
         return frames[list(indices)]
 
 
-def prepare(mode, folder, how, dies_at=0, rank=0):
-    scan = Scan(dfile=folder / "s.ptyd", save=mode, resume=how == "resume")
-    count = 0
+def prepare(mode, folder, before_step=None, **pars):
+    """Prepare the scan, with `before_step(number, rank)` before each step; how many there were."""
+    folder.mkdir(exist_ok=True)
+    scan = Scan(dfile=folder / "s.ptyd", save=mode, **pars)
+    count, turn = 0, threading.Lock()
 
     def step(what):
         nonlocal count
-        count += 1
-        if count == dies_at and scan.comm.rank == rank:
-            if how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError(28, "No space left on device")
+        with turn:
+            count += 1
+            if before_step:
+                before_step(count, scan.comm.rank)
     disk.step = parts.step = step
     for _ in scan.initialize().batches(SIZE):
         pass
     return count
 
 
-def in_a_child(*case):
-    """How a scan ended in a process of its own: exit code or minus a signal, and what it said."""
-    told = case[1].with_suffix(".told")
-    child = os.fork()
-    if child == 0:
-        code = 1
+def listing(folder):
+    """What is there, as far as a change shows in it."""
+    return sorted((str(path), found.st_ino, found.st_size, found.st_mtime_ns) for path in folder.rglob("*")
+                  for found in [path.stat()])
+
+
+def copy(folder, to):
+    """A copy of one moment: again where another thread or rank changed something meanwhile."""
+    while True:
+        with suppress(FileNotFoundError, shutil.Error):     # something was renamed
+            before = listing(folder)
+            shutil.copytree(folder, to)
+            if before == listing(folder):
+                return
+        shutil.rmtree(to, ignore_errors=True)
+
+
+def watch(mode, folder):
+    prepare(mode, folder / "alive", lambda step, rank: copy(folder / "alive", folder / f"{rank}-{step}"))
+
+
+def kill(mode, folder, dies_at, of_rank):
+    prepare(mode, folder / f"{of_rank}-{dies_at}",
+            lambda step, rank: (step, rank) == (dies_at, of_rank) and os.kill(os.getpid(), signal.SIGKILL))
+
+
+def full(mode, folder):
+    fails_at = 0
+
+    def fail(step, rank):
+        if step == fails_at:
+            raise OSError(28, "No space left on device")
+    while True:
+        fails_at += 1
         try:
-            with open(told, "w") as file, redirect_stderr(file):
-                try:
-                    prepare(*case)
-                    code = 0
-                except OutputError as err:
-                    file.write(str(err))
-        finally:
-            os._exit(code)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    text = told.read_text()
-    told.unlink()
-    return ended, text
+            prepare(mode, folder / f"0-{fails_at}", fail)
+        except OSError:         # an OutputError, where it is told of by then
+            continue
+        (folder / f"0-{fails_at}").rename(folder / "alive")     # has no more steps
+        return
 
 
-def resumed(mode, folder):
-    shutil.copytree(folder, folder.with_suffix(".died"))
-    return in_a_child(mode, folder, "resume")
-
-
-def main(mode, folder, how, step=None, rank=0):
-    folder = Path(folder)
-    if step is not None:
-        (folder / step).mkdir(exist_ok=True)
-        return prepare(mode, folder / step, how, int(step), int(rank))
-    if how == "resume":
-        cases = sorted(int(path.name) for path in folder.iterdir())
-        return print(json.dumps({k: [None, *resumed(mode, folder / str(k))] for k in cases}))
-    ends, k, ended = {}, 0, 1
-    while ended:
-        k += 1
-        at = folder / str(k)
-        at.mkdir()
-        ended, _ = in_a_child(mode, at, how, k)
-        ends[k] = [ended, *(resumed(mode, at) if ended else (None, None))]
-    print(json.dumps(ends))
+def resume(mode, folder):
+    for at in sorted(folder.glob("*-*")):
+        shutil.copytree(at, at.with_suffix(".died"))
+        try:
+            prepare(mode, at, resume=True)
+        except Exception as err:
+            err.add_note(f"resumed after step {at.name}")
+            raise
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    mode, folder, how, *at = sys.argv[1:]
+    globals()[how](mode, Path(folder), *map(int, at))

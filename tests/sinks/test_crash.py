@@ -1,6 +1,4 @@
 """The plug is pulled at every step: what was finished is whole, and `resume` ends as if nothing had happened."""
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,27 +12,37 @@ from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_part, read_ptyd, run_on_ranks
 
+pytestmark = pytest.mark.slow
+
 PLUG = Path(__file__).parent / "plug.py"
 KILLS = Path(__file__).parents[1] / "soak" / "kills.py"
 SIZE = 3            # frames in a chunk, in plug.py
 
 
-def pull(*arguments, timeout=120):
+def pull(*arguments, timeout=120, code=0):
     done = subprocess.run([sys.executable, PLUG, *map(str, arguments)], capture_output=True, text=True,
                           timeout=timeout, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert done.returncode == code, done.stderr
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The frames and all that of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert subprocess.run([sys.executable, PLUG, "merge", folder, "live", "0"], timeout=60).returncode == 0
-    return read_ptyd(folder / "0" / "s.ptyd")
+    pull("merge", folder, "kill", 0, 0)
+    return read_ptyd(folder / "0-0" / "s.ptyd")
 
 
-def check(folder, step, whole, ended, told):
+def check_resumed(folder, mode, whole):
+    """One process ends what died in each folder; each was whole as far as it went. {rank: number of steps}"""
+    pull(mode, folder, "resume")
+    died = [path.stem for path in folder.glob("*.died")]
+    for step in died:
+        check(folder, step, whole)
+    return {rank: sum(step.startswith(f"{rank}-") for step in died) for rank in range(3)}
+
+
+def check(folder, step, whole):
     """What the first run left in STEP.died is whole as far as it goes, and what the second made is all."""
     left = folder / f"{step}.died"
     for path in sorted(left.glob("s.*/0000??.h5")):         # what has its final name is whole
@@ -50,42 +58,49 @@ def check(folder, step, whole, ended, told):
                 ids = chunk["indices"][()]
                 assert np.array_equal(chunk["data"][()], whole["data"][ids])
                 assert np.array_equal(chunk["positions"][()], whole["positions"][ids])
-    assert ended == 0, told         # where the first one died after the end, too
-    made = read_ptyd(folder / str(step) / "s.ptyd")
+    made = read_ptyd(folder / step / "s.ptyd")
     assert all(np.array_equal(made[name], whole[name]) for name in whole), f"step {step}"
-    assert list(problems(folder / str(step) / "s.ptyd")) == []
-    strays = [p.name for p in (folder / str(step)).iterdir() if p.name != "s.ptyd" and not p.is_dir()]
+    assert list(problems(folder / step / "s.ptyd")) == []
+    strays = [p.name for p in (folder / step).iterdir() if p.name != "s.ptyd" and not p.is_dir()]
     assert all(name.endswith(".tmp") for name in strays)
 
 
-@pytest.mark.parametrize("how, code", [("kill", -signal.SIGKILL), ("full", 1)])
+@pytest.mark.parametrize("how", ["watch", "full"])
 @pytest.mark.parametrize("mode", SINKS)
-def test_whatever_step_it_dies_at(tmp_path, undisturbed, mode, how, code):
-    ends = pull(mode, tmp_path, how)
-    *died, lived = ends
-    assert len(died) > 20 and ends[lived][0] == 0, "the last one lives, because it has no more steps"
-    for step in died:
-        first, ended, told = ends[step]
-        assert first == code, f"it did not die at step {step}"
-        check(tmp_path, step, undisturbed, ended, told)
+def test_whatever_step_it_ends_at(tmp_path, undisturbed, mode, how):
+    pull(mode, tmp_path, how)
+    assert check_resumed(tmp_path, mode, undisturbed)[0] > 20
+    alive = read_ptyd(tmp_path / "alive" / "s.ptyd")
+    assert all(np.array_equal(alive[name], undisturbed[name]) for name in undisturbed)
+
+
+@pytest.mark.parametrize("mode", SINKS)
+def test_sigkill_leaves_what_was_there(tmp_path, undisturbed, mode):
+    """At a few steps only: at all of them `watch` copies what a SIGKILL leaves."""
+    steps = (2, 9, 16, 21)
+    for step in steps:
+        pull(mode, tmp_path, "kill", step, 0, code=-signal.SIGKILL)
+    assert check_resumed(tmp_path, mode, undisturbed)[0] == len(steps)
 
 
 @pytest.mark.mpi
-@pytest.mark.long
-@pytest.mark.parametrize("mode, rank, stride", [*[(mode, 0, 4) for mode in SINKS], ("virtual", 2, 1)])
-def test_whatever_step_one_of_three_ranks_dies_at(tmp_path, undisturbed, mode, rank, stride):
+@pytest.mark.parametrize("mode", SINKS)
+def test_whatever_step_three_ranks_end_at(tmp_path, undisturbed, mode):
     """The first rank writes in all modes, the others in virtual alone; one rank ends what three began."""
     assert mpirun(), "make test installs one"
-    died, step = [], 1
-    while run_on_ranks(3, PLUG, mode, tmp_path, "kill", step, rank, timeout=60).returncode:
-        died.append(step)
-        step += stride
-    assert len(died) > 5, "it did not die"
-    alive = tmp_path.with_name(f"{tmp_path.name}-alive")
-    os.rename(tmp_path / str(step), alive)
-    assert np.array_equal(read_ptyd(alive / "s.ptyd")["data"], undisturbed["data"])
-    for step, (_, ended, told) in pull(mode, tmp_path, "resume").items():
-        check(tmp_path, step, undisturbed, ended, told)
+    done = run_on_ranks(3, PLUG, mode, tmp_path, "watch", timeout=120)
+    assert done.returncode == 0, done.stderr
+    steps = check_resumed(tmp_path, mode, undisturbed)
+    assert steps[0] > 20 and (steps[1] > 3 and steps[2] > 3) == (mode == "virtual")
+    assert np.array_equal(read_ptyd(tmp_path / "alive" / "s.ptyd")["data"], undisturbed["data"])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("mode, rank", [("append", 0), ("virtual", 0), ("virtual", 2)])
+def test_one_of_three_ranks_is_killed(tmp_path, undisturbed, mode, rank):
+    assert mpirun(), "make test installs one"
+    assert run_on_ranks(3, PLUG, mode, tmp_path, "kill", 5, rank, timeout=60).returncode
+    assert check_resumed(tmp_path, mode, undisturbed)[rank] == 1
 
 
 @pytest.mark.mpi

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ptyprep import recipe
+from ptyprep.ptyd.verify import merge, problems
 from ptyprep.testing import read_ptyd, run_on_ranks
-from ptyprep.verify import merge, problems
 
 KEPT = Path(__file__).parents[1] / "kept"
 sys.path.insert(0, str(KEPT))

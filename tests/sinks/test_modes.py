@@ -7,6 +7,8 @@ from ptyprep.ptyd.verify import merge, problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = {"even": 12, "odd": 11, "fewer than ranks": 2}
 
 SCRIPT = '''

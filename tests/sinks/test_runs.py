@@ -9,14 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
+import in_memory
 import numpy as np
 import pytest
 
-from ptyprep import OutputError, PtyScan
+from ptyprep import OutputError, PtyScan, SourceError, recipe
 from ptyprep.ptyd.verify import merge, problems
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
+
+pytestmark = pytest.mark.slow
 
 N = 11
 FRAMES = np.random.default_rng(4).poisson(5, (N, 12, 10)).astype("u2")
@@ -168,32 +171,39 @@ def test_of_many_files_some_are_looked_at_in_turn(tmp_path):
 @pytest.mark.mpi
 def test_files_of_ranks_that_are_removed_are_an_error_on_all_ranks(tmp_path):
     assert mpirun(), "make test installs one"
+    cases = [("virtual", ".rank0002.h5"), ("virtual", ".h5"), ("link", ".h5"), ("merge", ".h5")]
     script = tmp_path / "scan.py"
     script.write_text(f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from test_runs import *
-out = Path(sys.argv[1])
-def meddle(scan, first):
-    if scan.comm.rank == 0 and first >= 6 and sys.argv[3] == "first":
-        for path in out.parent.glob("s.*/000000" + sys.argv[4]):
-            path.unlink()
-try:
-    scan = run(out, sys.argv[2], like(meddle=meddle), frames=3, resume=True)
-    print("finished" if scan.was_finished else "made", flush=True)
-except OutputError as err:
-    print("OutputError", err, flush=True)
-except Exception as err:
-    print(type(err).__name__, err, flush=True)
+from ptyprep.parallel.mpi import room
+comm, said = room(), []
+for save, name in {cases!r}:
+    out = Path({str(tmp_path)!r}, save + name, "s.ptyd")
+    for harm in (True, False, False):
+        def meddle(scan, first):
+            if scan.comm.rank == 0 and first >= 6 and harm:
+                for path in out.parent.glob("s.*/000000" + name):
+                    path.unlink()
+        try:
+            scan = run(out, save, like(meddle=meddle), frames=3, resume=True)
+            said.append("finished" if scan.was_finished else "made")
+        except Exception as err:
+            said.append(f"{{type(err).__name__}} {{err}}")
+        comm.each(None)             # none begins again before all have ended
+Path({str(tmp_path)!r}, f"{{comm.rank}}.json").write_text(json.dumps(said))
 """)
-    for save, name in (("virtual", ".rank0002.h5"), ("virtual", ".h5"), ("link", ".h5"), ("merge", ".h5")):
-        folder = tmp_path / f"{save}{name}"
-        folder.mkdir()
-        said = [sorted(run_on_ranks(3, script, folder / "s.ptyd", save, how, name).stdout.splitlines())
-                for how in ("first", "again", "again")]
-        assert [line.split()[0] for line in said[0]] == ["OutputError", "PeerError", "PeerError"], said
-        assert all(f"000000{name} (not there)" in line for line in said[0])
-        assert said[1:] == [["made"] * 3, ["finished"] * 3] and is_whole(folder / "s.ptyd")
+    for save, name in cases:
+        (tmp_path / f"{save}{name}").mkdir()
+    job = run_on_ranks(3, script, timeout=120)
+    assert job.returncode == 0, job.stderr
+    heard = iter(zip(*[json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]))
+    for save, name in cases:
+        said = [sorted(next(heard)) for _ in range(3)]
+        assert [text.split()[0] for text in said[0]] == ["OutputError", "PeerError", "PeerError"], said
+        assert all(f"000000{name} (not there)" in text for text in said[0])
+        assert said[1:] == [["made"] * 3, ["finished"] * 3] and is_whole(tmp_path / f"{save}{name}" / "s.ptyd")
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "exchanged", "linked", "older"])
@@ -316,8 +326,8 @@ def test_what_others_put_into_a_run_folder_stays_and_breaks_nothing(tmp_path, sa
     run(tmp_path / "s.ptyd", save, like(meddle=meddle))
     assert is_whole(tmp_path / "s.ptyd")
     stop(tmp_path / "t.ptyd", save)
-    for recipe in (like(meddle=meddle), Scan):
-        run(tmp_path / "t.ptyd", save, recipe, resume=True)
+    for cls in (like(meddle=meddle), Scan):
+        run(tmp_path / "t.ptyd", save, cls, resume=True)
     assert is_whole(tmp_path / "t.ptyd")
     [folder] = tmp_path.glob("s.*/")
     assert (folder / "sub" / "deep").is_dir() and (folder / "notes.txt").read_text() == "mine"
@@ -574,3 +584,62 @@ def test_a_run_is_resumed_in_another_time_zone(tmp_path):
     os.utime(tmp_path / "raw.h5", ns=(0, stat.st_mtime_ns + 10**9))
     changed = command(*words)
     assert changed.returncode == 1 and "is finished, and of another scan: source " in changed.stderr
+
+
+# --- one output, one run ---------------------------------------------------------------------------------
+
+def test_overwrite_replaces_only_prepared_files_and_nothing_that_is_read(tmp_path):
+    table = tmp_path / "pos.npy"
+    np.save(table, in_memory.POSITIONS)
+    np.save(tmp_path / "frames.npy", in_memory.FRAMES)
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["data"] = in_memory.FRAMES
+    pars = {"intensities.file": tmp_path / "raw.h5", "positions.file": table, "energy": 7, "distance": 2,
+            "psize": 75e-6, "center": (8, 9), "overwrite": True}
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    for out in before:
+        with pytest.raises(OutputError, match="the file that is read|no prepared file"):
+            recipe("hdf5")({**pars, "dfile": out}).initialize()
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("save", ["append", "link", "merge", "virtual"])
+def test_a_run_that_overwrites_can_be_resumed(tmp_path, save):
+    out = tmp_path / "s.ptyd"
+    in_memory.run(in_memory.like(), out, save="append")
+    in_memory.interrupted(out, save=save, overwrite=True)
+    in_memory.run(in_memory.like(), out, save=save, resume=True)
+    assert np.array_equal(read_ptyd(out)["data"], in_memory.FRAMES)
+
+
+def test_a_run_cannot_be_resumed_in_another_mode(tmp_path):
+    in_memory.interrupted(tmp_path / "s.ptyd", save="link")
+    with pytest.raises(OutputError, match="save: was link, is append"):
+        in_memory.run(in_memory.like(), tmp_path / "s.ptyd", save="append", resume=True)
+
+
+@pytest.mark.parametrize("policy, kept", [("drop", 11), ("mask", 12)])
+def test_a_run_that_stopped_at_a_bad_frame_goes_on_without_it(tmp_path, policy, kept):
+    out = tmp_path / "s.ptyd"
+    with pytest.raises(SourceError) as err:
+        in_memory.run(in_memory.like(unreadable=(8,)), out)
+    assert any("bad_frames='drop' or 'mask'" in note for note in err.value.__notes__)
+    in_memory.run(in_memory.like(unreadable=(8,)), out, bad_frames=policy, resume=True)
+    assert len(read_ptyd(out)["data"]) == kept
+    with pytest.raises(OutputError, match="parameter bad_frames: was drop, is mask"):
+        in_memory.interrupted(tmp_path / "t.ptyd", bad_frames="drop")
+        in_memory.run(in_memory.like(), tmp_path / "t.ptyd", bad_frames="mask", resume=True)
+
+
+def test_nothing_is_left_beside_a_file_after_a_crash_in_the_last_step(tmp_path, monkeypatch):
+    import ptyprep.sinks.append
+    out = tmp_path / "s.ptyd"
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(ptyprep.sinks.append, "publish", die)
+        with pytest.raises(KeyboardInterrupt):
+            in_memory.run(in_memory.like(), out)
+    in_memory.run(in_memory.like(), out, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.ptyd"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401  for compression="bslz4"
+import in_memory
 import numpy as np
 import pytest
 
@@ -215,6 +216,7 @@ READ_BLOCKED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", SINKS)
 @pytest.mark.parametrize("compression, plain", [("portable", True), ("none", True), ("bslz4", False)])
 def test_who_can_read_it(tmp_path, save, compression, plain):
@@ -249,6 +251,7 @@ def names(folder):
     return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", SINKS)
 def test_a_finished_output_is_kept_unless_overwrite(tmp_path, save):
     out = tmp_path / "s.ptyd"
@@ -297,6 +300,7 @@ def test_a_failure_while_the_first_chunk_is_written_leaves_nothing(tmp_path, sav
         assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad_frames", ["drop", "mask"])
 @pytest.mark.parametrize("recipe", [Uneven, Even])
 @pytest.mark.parametrize("save", SINKS)
@@ -324,6 +328,7 @@ def test_what_is_not_saved_has_to_be_looked_at():
         Scan().initialize().prepare()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [
     lambda path: path.write_bytes(b""),
     lambda path: path.write_bytes(path.read_bytes()[:-100]),
@@ -370,6 +375,7 @@ def resumed(out, save, recipe=Scan):
     return all(np.array_equal(whole[name], made[name]) for name in whole) and list(problems(out)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [b'{"chunk": 2, "fram', b'{"chunk": 2, "frames": 3}', b"\0" * 40])
 @pytest.mark.parametrize("save", SINKS)
 def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path, save, cut):
@@ -381,6 +387,7 @@ def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path, save, cut):
     assert resumed(out, save)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0, 2**64 - 1, 2**33])
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_places_that_were_not_written_are_not_believed(tmp_path, save, value):
@@ -399,6 +406,7 @@ def test_columns_that_were_not_written_are_not_believed(tmp_path, save, column):
     assert resumed(tmp_path / "s.ptyd", save)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [None, 0, 1, 2, -1, 2**40])
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_masks_that_frames_share_are_one_until_the_end(tmp_path, save, changed):
@@ -412,6 +420,7 @@ def test_masks_that_frames_share_are_one_until_the_end(tmp_path, save, changed):
     assert resumed(tmp_path / "s.ptyd", save, Uneven)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_growing_files_do_not_pile_up(tmp_path, save, monkeypatch):
     folder = stopped(tmp_path / "s.ptyd", save)
@@ -424,6 +433,7 @@ def test_growing_files_do_not_pile_up(tmp_path, save, monkeypatch):
     assert resumed(tmp_path / "s.ptyd", save)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_a_flush_that_fails_is_said_whichever_it_is(tmp_path, save, ahead, monkeypatch):
@@ -482,6 +492,7 @@ def test_a_scan_that_was_left_can_be_gone_on_with(tmp_path, save):
     assert all(np.array_equal(whole[name], made[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["write", "truncate"])
 @pytest.mark.parametrize("save", ["append", "merge"])
 def test_a_disk_that_is_full_in_a_large_chunk_is_said(tmp_path, save, what):
@@ -564,6 +575,7 @@ def test_an_interrupted_run_is_named_and_resumed(tmp_path, save):
     assert joined(chunks, "indices").tolist() == list(range(N))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s.ptyd", "a b [1] é.ptyd", "noending", "two.dots.ptyd"])
 @pytest.mark.parametrize("save", SINKS)
 def test_any_name_will_do(tmp_path, save, name):
@@ -596,6 +608,7 @@ def test_a_file_that_somebody_else_makes_meanwhile_is_theirs(tmp_path, save):
     assert not list(tmp_path.glob(".*")), "a temporary file is left"
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_file_that_was_to_be_overwritten(tmp_path, monkeypatch):
     out = tmp_path / "s.ptyd"
     for save in SINKS:
@@ -615,6 +628,7 @@ def test_a_failure_keeps_the_file_that_was_to_be_overwritten(tmp_path, monkeypat
         assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", SINKS)
 @pytest.mark.parametrize("first", SINKS)
 def test_the_file_that_is_read_is_never_replaced(tmp_path, first, save):
@@ -667,7 +681,7 @@ def test_outputs_that_cannot_be(tmp_path):
 SLOW = textwrap.dedent("""
     import sys, time
     import numpy as np
-    sys.path.insert(0, sys.argv[2])
+    sys.path[:0] = [sys.argv[2], sys.argv[2] + "/.."]
     from test_sinks import Scan
 
     class Slow(Scan):
@@ -682,6 +696,7 @@ SLOW = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_link_grows_under_a_reader_that_polls(tmp_path):
     """Never an error, never a part of a chunk, chunks in order; and the reader locks the files, as PtyPy does."""
     out = tmp_path / "s.ptyd"
@@ -716,12 +731,13 @@ def test_link_grows_under_a_reader_that_polls(tmp_path):
     assert run["finished"] and not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_two_that_began_in_the_same_instant_do_not_take_from_each_other(tmp_path):
     """Both looked before either had begun: the first to end has the output, and the other hears of it."""
     scan = Scan(dfile=tmp_path / "s.ptyd", save="merge").initialize()       # it has looked, and not begun
     other = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
         import sys, time
-        sys.path.insert(0, sys.argv[1])
+        sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
         from test_sinks import Scan
         scan = Scan(dfile=sys.argv[2], save="merge").initialize()
         for batch in scan.batches(4):
@@ -758,3 +774,43 @@ def test_a_place_is_told_only_where_it_is_certain(tmp_path):
         with pytest.raises(ZeroDivisionError):
             file.place_of(1, lambda: 1 / 0)
         assert file.written is None
+
+
+# --- said before the work --------------------------------------------------------------------------------
+
+def test_what_cannot_be_stored_is_said_before_the_work(tmp_path, monkeypatch):
+    from ptyprep.pipeline import provenance
+    true = provenance.info
+    monkeypatch.setattr(provenance, "info", lambda scan: {**true(scan), "a/b": 1})
+
+    def load(self, indices):
+        return pytest.fail("asked for frames") if len(indices) > 1 else in_memory.FRAMES[:1]
+    with pytest.raises(OutputError, match="holds a slash"):
+        in_memory.like(load=load)(dfile=tmp_path / "s.ptyd").initialize()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", ["append", "link"])
+def test_chunks_of_one_file_have_one_size(tmp_path, save):
+    scan = in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save).initialize()
+    scan.auto(5)
+    with pytest.raises(OutputError, match="began with 5 frames in each, now 3"):
+        scan.auto(3)
+    with pytest.raises(OutputError, match="began with 5 frames in each, now 4"):
+        for _ in in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save, resume=True).initialize().batches(4):
+            pass
+    for _ in in_memory.Scan(dfile=tmp_path / "s.ptyd", save=save, resume=True).initialize().batches(5):
+        pass
+    assert np.array_equal(read_ptyd(tmp_path / "s.ptyd")["data"], in_memory.FRAMES)
+
+
+def test_an_output_that_is_there_is_refused_before_any_work(tmp_path):
+    (tmp_path / "s.ptyd").write_text("precious")
+
+    class Loading(in_memory.Scan):
+        """Must not be asked."""
+
+        def load_positions(self):
+            raise AssertionError("asked for positions")
+    with pytest.raises(OutputError, match="exists"):
+        Loading(dfile=tmp_path / "s.ptyd").initialize()

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from pathlib import Path
 
+import in_memory
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -79,6 +80,7 @@ def arrays(draw):
     return array, indices, draw(st.sampled_from([None, Window(slice(*rows), slice(*cols))]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(), st.sampled_from([(1, 0), (2, 0), (3, 0)]), st.sampled_from([1, 3]), st.data())
 @pytest.mark.filterwarnings("ignore:Stored array in format")
@@ -136,6 +138,7 @@ except SourceError as err:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_file_that_is_cut_between_blocks_is_an_error_and_no_signal(tmp_path, threads, order):
@@ -174,3 +177,9 @@ def test_nothing_is_mapped_into_memory():
     root = Path(__file__).parents[2]
     code = [path.read_text() for folder in ("ptyprep", "recipes") for path in (root / folder).rglob("*.py")]
     assert len(code) > 50 and not [text for text in code if "mmap_mode" in text or "memmap" in text]
+
+
+# --- source ----------------------------------------------------------------------------------------------
+
+def test_array_frames_are_a_source():
+    assert ArrayFrames(in_memory.FRAMES).read([3], None).shape == (1, 16, 18)

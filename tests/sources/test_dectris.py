@@ -43,6 +43,7 @@ def test_every_kind_of_frames(tmp_path, dtype, compression, compiled, threads, m
     assert source.read([]).shape == (0, 20, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", [1000, 2000])
 def test_links_beyond_the_last_file_are_not_written_yet(tmp_path, links):
     frames = counts()

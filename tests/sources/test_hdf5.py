@@ -580,6 +580,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth, announced", [(1, True), (1, False), (4, True)])
 @pytest.mark.parametrize("filters", [{"compression": "lzf"}, {"fletcher32": True}, {"scaleoffset": 0},
                                      {"compression": "gzip"}, {}])
@@ -612,6 +613,7 @@ def test_files_that_stay_open_are_seen_as_they_are_now(tmp_path, key, filters, d
         writer.stdin.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", [{"compression": "lzf"}, {"compression": "gzip"}])
 def test_of_more_files_than_may_be_open_none_is_read_as_it_was(tmp_path, monkeypatch, filters):
     monkeypatch.setattr("ptyprep.sources.hdf5.OPEN", 6)

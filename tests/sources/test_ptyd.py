@@ -1,15 +1,17 @@
 """`.ptyd` as a source: ours, and one written by hand as PtyPy 0.9 does (FORMATS.md, section 1)."""
 import h5py
 import hdf5plugin
+import in_memory
 import numpy as np
 import pytest
 from ptyprep_recipes.moonflower import Moonflower
 from ptyprep_recipes.ptyd import Ptyd
 
-from ptyprep import PtyScan
+from ptyprep import PtyScan, recipe
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.processing.plan import Window
 from ptyprep.sources import PtydFile, layout_of
+from ptyprep.testing import read_ptyd
 
 DATA = np.random.default_rng(1).poisson(9, (7, 8, 8)).astype("i4")
 PLACES = np.random.default_rng(2).normal(size=(7, 2))
@@ -218,3 +220,20 @@ def test_a_file_of_ours(tmp_path, save):
         assert source.weights(range(3)).all()
     else:
         assert source.mask.all() and source.weights([0]) is None
+
+
+# --- prepared again --------------------------------------------------------------------------------------
+
+def test_a_scan_that_is_prepared_again_keeps_its_frame_numbers(tmp_path):
+    in_memory.run(in_memory.like(), tmp_path / "one.ptyd", frames="2::3")
+    cls = recipe("ptyd")
+    for _ in cls(source=tmp_path / "one.ptyd", dfile=tmp_path / "two.ptyd", frames="1:").initialize().batches():
+        pass
+    assert read_ptyd(tmp_path / "two.ptyd")["frame_ids"].tolist() == [5, 8, 11]
+
+
+def test_a_prepared_scan_prepared_again_keeps_its_axis(tmp_path):
+    first = in_memory.Scan(dfile=tmp_path / "one.ptyd", center=(8.3, 9.4), shape=12).initialize()
+    list(first.batches())
+    again = recipe("ptyd")(source=tmp_path / "one.ptyd", shape=8).initialize()
+    assert np.allclose(first.plan.axis, (6.3, 6.4)) and np.allclose(again.plan.axis, (4.3, 4.4))

@@ -63,6 +63,7 @@ def rewrite(path, key, value, unit, attribute="units"):
             file[key].attrs[attribute] = unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_every_spelling_of_a_unit_means_the_same_in_every_reader(tmp_path, name):
     make, reader, at, distance, energy, _ = READERS[name]
@@ -381,6 +382,7 @@ def test_fields_and_monitors_are_named_and_applied_only_when_asked(tmp_path, nam
         assert np.allclose(data, FRAMES * flat if multiply else FRAMES / flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["flatfield_applied", "flatfield_correction_applied"])
 @pytest.mark.parametrize("value", [1, np.uint8(1), True, np.array([True]), "true", np.bytes_("yes")])
 @pytest.mark.parametrize("name, field", [("nexus", "flatfield"), ("eiger", "detectorSpecific/flatfield")])

@@ -5,7 +5,7 @@ import pytest
 
 from ptyprep import Par, PtyScan
 from ptyprep.errors import SourceError
-from ptyprep.frame import Window
+from ptyprep.processing.plan import Window
 from ptyprep.sources import Hdf5Stack, open_frames
 
 FRAMES = np.random.default_rng(4).integers(0, 4000, (6, 8, 9)).astype("u2")
