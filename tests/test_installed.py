@@ -164,7 +164,7 @@ def test_it_is_the_wheel_that_is_tried_and_every_module_can_be_imported(env, whe
     where = env.python("import importlib\n"
                        f"for name in {names}: print(importlib.import_module(name).__file__)").splitlines()
     assert len(where) == len(names) and all(place.startswith(str(env.bin.parent)) for place in where)
-    compiled = env.python("from ptyprep import compiled; print(compiled.core is not None)")
+    compiled = env.python("from ptyprep.kernels import compiled; print(compiled.core is not None)")
     assert compiled == f"{COMPILED in contents(wheel)}\n"
 
 

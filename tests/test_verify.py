@@ -95,7 +95,7 @@ def test_a_lost_file_is_named_and_the_rest_can_be_saved(tmp_path, save):
     lost = next(tmp_path.glob("s.*/000001*.h5" if save == "link" else "s.*/000001.rank*.h5"))
     lost.unlink()
     assert any(lost.name in what and what.startswith("chunk 1: ") for what in problems(path))
-    with pytest.raises(SourceError, match="chunk 1.*repair with drop=True"):
+    with pytest.raises(SourceError, match="chunk 1.*drop=True"):
         merge(path, tmp_path / "m.ptyd")
     assert not (tmp_path / "m.ptyd").exists()
     notes = merge(path, tmp_path / "m.ptyd", drop=True)

@@ -161,12 +161,12 @@ class PtydFile(Hdf5Stack):
         return data
 
     def _column(self, chunk, number, name):
-        values = read_numbers(chunk[name])
-        if not h5rw.is_intact(chunk[name], values):
+        stored = read_dataset(chunk[name])
+        if not h5rw.is_intact(chunk[name], stored):
             raise SourceError(f"{self.path}: chunk {number}: the checksum of {name} is wrong, its bytes have changed "
                               f"since they were written. To keep the other chunks, repair it with "
                               f"{option('drop', True)}")
-        return values
+        return read_numbers(chunk[name]) if name == "positions" else stored
 
     def _frames_told(self):
         """What meta/num_frames says; None where it is not there."""
