@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from weakref import WeakSet
 
 import h5py
 import in_memory
@@ -19,6 +20,7 @@ import pytest
 
 from ptyprep import Par, PtyScan, recipe
 from ptyprep.errors import OutputError, RecipeError
+from ptyprep.parallel.threads import HookThreads
 from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS, disk
 from ptyprep.testing import messages, mpirun, read_part, read_ptyd, run_on_ranks
@@ -126,8 +128,14 @@ def test_a_part_of_the_ranks_can_have_a_scan_of_its_own(heard, where, name, rank
     assert len(list(where.glob(f"{name}.*/000000.rank*.h5"))) == ranks
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """No scan that an earlier test left half done listens to threads."""
+    monkeypatch.setattr(HookThreads, "_listening", WeakSet())
+
+
 @pytest.mark.parametrize("hook", failing.HOOKS)
-def test_a_thread_that_fails_fails_the_scan_of_the_hook_that_started_it(tmp_path, monkeypatch, hook):
+def test_a_thread_that_fails_fails_the_scan_of_the_hook_that_started_it(tmp_path, monkeypatch, alone, hook):
     printed = []
     monkeypatch.setattr(threading, "excepthook", before := lambda args: printed.append(args.thread.name))
     scan = failing.failing(hook, 0, "leaves a thread that fails")(dfile=tmp_path / "s.ptyd")
@@ -137,7 +145,7 @@ def test_a_thread_that_fails_fails_the_scan_of_the_hook_that_started_it(tmp_path
     assert not (tmp_path / "s.ptyd").exists()
 
 
-def test_a_thread_that_fails_later_fails_the_scan_and_resume_ends_it(tmp_path, monkeypatch):
+def test_a_thread_that_fails_later_fails_the_scan_and_resume_ends_it(tmp_path, monkeypatch, alone):
     monkeypatch.setattr(threading, "excepthook", before := lambda args: None)
     begin, threads = threading.Event(), []
 

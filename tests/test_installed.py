@@ -17,6 +17,9 @@ import pytest
 
 from ptyprep.testing import read_ptyd
 
+# one worker builds the wheel
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("installed")]
+
 ROOT = Path(__file__).parents[1]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")

@@ -106,6 +106,7 @@ def write(folder, values, layout, chunks, filters):
 
 # --- the fast road through chunks, threads and blocks, and the slow one through NumPy ------------------------
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_both_roads_lead_to_the_same(tmp_path_factory, data):

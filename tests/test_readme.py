@@ -35,6 +35,7 @@ def test_the_recipe_is_ten_lines():
     assert sum(bool(line.strip()) for line in body) <= 10
 
 
+@pytest.mark.slow
 def test_the_recipe_keeps_the_contract(scan_folder):
     cls = recipe(f"{scan_folder / 'stepscan.py'}:StepScan")
     done = check_recipe(cls, path=str(scan_folder / "scan_0042"), distance=2.1, psize=75e-6, center=(40, 44), shape=32)

@@ -85,6 +85,7 @@ def prepare(path, save, as_on=""):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts flushes by /proc")
 @pytest.mark.parametrize("as_on", [MACOS, OLD_MACOS, REMOTE], ids=["macos", "old macos", "remote folder"])
 @pytest.mark.parametrize("save", SINKS)

@@ -26,6 +26,7 @@ class Good(PtyScan):
         return FRAMES[list(indices)]
 
 
+@pytest.mark.slow
 def test_a_good_recipe_passes_every_check():
     done = check_recipe(Good, ranks=1)
     assert len(done) == 7 and "one rank and several prepare the same" not in done
@@ -89,6 +90,7 @@ def test_each_broken_rule_is_found(cls, words):
         check_recipe(cls, ranks=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mpirun() is None, reason="no mpirun here")
 def test_a_recipe_that_knows_its_rank_is_found(tmp_path):
     (tmp_path / "ranked.py").write_text(textwrap.dedent("""
@@ -107,6 +109,7 @@ def test_a_recipe_that_knows_its_rank_is_found(tmp_path):
         check_recipe(recipe(str(tmp_path / "ranked.py")), ranks=3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mpirun() is None, reason="no mpirun here")
 def test_run_on_ranks():
     job = run_on_ranks(3, "-c", "from mpi4py import MPI; print('rank', MPI.COMM_WORLD.rank)")

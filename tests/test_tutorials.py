@@ -10,6 +10,8 @@ import pytest
 from ptyprep import open_frames, recipe
 from ptyprep.testing import mpirun, read_ptyd
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = Path(__file__).parent.parent / "tutorial"
 
 

@@ -11,6 +11,8 @@ from ptyprep_recipes.moonflower import Moonflower, diffract, illumination, scan_
 
 from ptyprep.testing import launch
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 HOW = ("needs PtyPy 0.9 (academic licence, https://github.com/ptycho/ptypy): install it in this environment, or in "
        "another one and set PTYPREP_PTYPY_PYTHON=/path/to/that/bin/python")
