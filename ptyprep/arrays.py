@@ -11,7 +11,8 @@ import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.filesystem.raw_files import opening
-from ptyprep.sources.hdf5 import by_matlab, dataset_in, datasets_in, is_hdf5, read_dataset, reading, unit_of
+from ptyprep.hdf5.files import by_matlab, dataset_in, datasets_in, read_dataset, reading, unit_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.sources.images import SUFFIXES, ImageFiles
 from ptyprep.tables.spec import read_scan
 from ptyprep.tables.text import Table, read_table

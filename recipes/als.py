@@ -6,7 +6,7 @@ from ptyprep_recipes.cxi import Cxi
 
 from ptyprep import Par
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import reading
+from ptyprep.hdf5.files import reading
 
 
 class Als(Cxi):

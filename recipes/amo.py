@@ -6,11 +6,11 @@ import numpy as np
 from ptyprep import FileScan, Par
 from ptyprep.arrays import read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.hdf5.files import reading
 from ptyprep.processing.corrections import Corrections
 from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
-from ptyprep.sources.hdf5 import reading
 from ptyprep.words.spelling import option
 
 

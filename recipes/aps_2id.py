@@ -7,8 +7,10 @@ import numpy as np
 
 from ptyprep import FileScan, Group, Par
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.hdf5.files import dataset_in, read_numbers, reading, unit_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import Piece, dataset_in, is_hdf5, read_numbers, reading, unit_of
+from ptyprep.sources.pieces import Piece
 from ptyprep.tables.mda import read_mda
 from ptyprep.words.spelling import option
 

@@ -10,11 +10,12 @@ from ptyprep.arrays import matlab, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.filesystem.order import in_order, matching
 from ptyprep.filesystem.raw_files import opening
+from ptyprep.hdf5.files import dataset_in, read_numbers, reading, scalar
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.processing.plan import orientation_flags
 from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
 from ptyprep.sources.formats import PILATUS
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar
 from ptyprep.tables.spec import read_scan
 from ptyprep.words.spelling import option
 

@@ -6,11 +6,12 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.hdf5.files import Found, dataset_in, read_numbers, reading, unit_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.processing.corrections import Corrections
 from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import files_at, mean_frame, one_frame_in_each
-from ptyprep.sources.hdf5 import Found, dataset_in, is_hdf5, read_numbers, reading, unit_of
 from ptyprep.units import photon_energy
 from ptyprep.words.spelling import option
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.hdf5.files import read_dataset, reading
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import read_dataset, reading
 from ptyprep.sources.recorded import read_mask
 from ptyprep.words.spelling import option
 

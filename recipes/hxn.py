@@ -7,10 +7,11 @@ import numpy as np
 
 from ptyprep import FileScan, Par
 from ptyprep.errors import PositionError, SourceError
+from ptyprep.hdf5.files import dataset_in, read_numbers, reading, scalar, stacks_in, text_in
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.processing.plan import whole
 from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack
-from ptyprep.sources.hdf5 import dataset_in, is_hdf5, read_numbers, reading, scalar, stacks_in, text_in
 from ptyprep.units import convert
 from ptyprep.words.spelling import option
 

@@ -3,7 +3,7 @@ from ptyprep_recipes.i14 import I14
 
 from ptyprep import Group, Par
 from ptyprep.errors import SourceError
-from ptyprep.sources.hdf5 import read_numbers, reading, scalar
+from ptyprep.hdf5.files import read_numbers, reading, scalar
 from ptyprep.words.spelling import option
 
 LINKS = "entry_1/instrument_1/detector_1"       # of the tree after NXcxi_ptycho, which links to GDA's own

@@ -8,20 +8,11 @@ from ptyprep_recipes.hdf5 import Hdf5
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.hdf5.files import can_be_frames, leads_to, listed_links, listed_stacks, member, reading, stacks_in, unit_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.processing.corrections import Corrections, median
 from ptyprep.sources import Hdf5Stack
 from ptyprep.sources.gathered import mean_of
-from ptyprep.sources.hdf5 import (
-    can_be_frames,
-    is_hdf5,
-    leads_to,
-    listed_links,
-    listed_stacks,
-    member,
-    reading,
-    stacks_in,
-    unit_of,
-)
 from ptyprep.words.spelling import option, options
 
 # of `motors.slow`, in a group: as a field of its NXdata, as an NXpositioner, as a scannable

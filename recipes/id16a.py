@@ -9,10 +9,12 @@ from ptyprep.arrays import read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.filesystem.order import matching, with_gaps
 from ptyprep.filesystem.raw_files import opening
+from ptyprep.hdf5.files import read_dataset, reading
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.processing.corrections import Corrections, average
 from ptyprep.processing.positions import Points
 from ptyprep.sources import Hdf5Stack, ImageFiles
-from ptyprep.sources.hdf5 import Piece, is_hdf5, read_dataset, reading
+from ptyprep.sources.pieces import Piece
 from ptyprep.words.spelling import option
 
 # Frames and the motors' header in HDF5 files, of detector {0}

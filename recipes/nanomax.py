@@ -10,10 +10,11 @@ import numpy as np
 from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, numbers_in, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
+from ptyprep.hdf5.files import dataset_in, reading, scalar
 from ptyprep.processing.positions import Points
 from ptyprep.sources.formats import PILATUS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, reading, scalar
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.words.spelling import option
 
 MOTORS = (("pseudo/y", "pseudo/x"), ("npoint_buff/y", "npoint_buff/x"), ("samy_buff", "samx_buff"), ("sy", "sx"),

@@ -10,9 +10,10 @@ from ptyprep import FileScan, Group, Par
 from ptyprep.arrays import Named, read_array
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.filesystem.order import in_order, matching
+from ptyprep.hdf5.files import Found, member, read_numbers, reading, text_attribute, unit_of
 from ptyprep.sources.formats import DECTRIS
 from ptyprep.sources.gathered import Bursts, end_to_end, frames_of
-from ptyprep.sources.hdf5 import Found, Hdf5Stack, member, read_numbers, reading, text_attribute, unit_of
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.words.spelling import option
 
 NUMBER = r"([-+.\deE]+)"

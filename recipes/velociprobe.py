@@ -8,8 +8,8 @@ from ptyprep_recipes.eiger import Eiger
 from ptyprep import Group, Par
 from ptyprep.arrays import read_array
 from ptyprep.errors import PositionError
+from ptyprep.hdf5.files import read_numbers, reading
 from ptyprep.processing.positions import Points
-from ptyprep.sources.hdf5 import read_numbers, reading
 from ptyprep.words.spelling import option
 
 

@@ -15,7 +15,8 @@ from ptyprep import PtyScan, recipe
 from ptyprep.cli.show import plan_text, show_text
 from ptyprep.errors import ParameterError, PtyprepError
 from ptyprep.params.declare import walk
-from ptyprep.ptyd.verify import merge, problems
+from ptyprep.ptyd.repair import merge
+from ptyprep.ptyd.verify import problems
 from ptyprep.registry import installed, source_parameter
 from ptyprep.sources import open_frames
 

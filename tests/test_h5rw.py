@@ -10,7 +10,7 @@ import pytest
 
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.hdf5 import values as h5rw
-from ptyprep.sources.hdf5 import read_dataset
+from ptyprep.hdf5.files import read_dataset
 
 
 @pytest.fixture

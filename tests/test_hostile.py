@@ -21,11 +21,12 @@ import pytest
 
 from ptyprep import PtyScan, SourceError, recipe
 from ptyprep.hdf5 import first_look, head
+from ptyprep.hdf5.files import dataset_in, read_dataset, stacks_in
 from ptyprep.hdf5.first_look import damaged, look_first
 from ptyprep.hdf5.guarded import open_hdf5
-from ptyprep.ptyd.verify import merge, problems, relink
+from ptyprep.ptyd.repair import merge, relink
+from ptyprep.ptyd.verify import problems
 from ptyprep.sources import PtydFile, open_frames
-from ptyprep.sources.hdf5 import dataset_in, read_dataset, stacks_in
 from ptyprep.testing import read_ptyd, write_dectris, write_positions
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ptyprep import OutputError, PtyScan, SourceError
-from ptyprep.ptyd.verify import merge, problems
+from ptyprep.ptyd.repair import merge
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.sources import PtydFile
 from ptyprep.testing import read_ptyd

@@ -253,7 +253,7 @@ def verify(file, **how):
 @_how_to_open
 def merge(source, out, overwrite, **how):
     """Make one portable file OUT with a single chunk of the prepared SOURCE, ours or PtyPy's."""
-    from ptyprep.ptyd.verify import merge
+    from ptyprep.ptyd.repair import merge
     _tell(out, merge(source, out, overwrite=overwrite, **how))
 
 
@@ -268,7 +268,7 @@ def merge(source, out, overwrite, **how):
 @_how_to_open
 def repair(source, out, parts, links, drop, overwrite, **how):
     """Make a whole file OUT of what can be read of the prepared SOURCE, which stays as it is."""
-    from ptyprep.ptyd.verify import merge, relink
+    from ptyprep.ptyd.repair import merge, relink
     if links and (drop or parts is None):
         raise click.UsageError("--links needs --parts, and all of them: it cannot drop chunks")
     _tell(out, relink(source, out, parts=parts, overwrite=overwrite, **how) if links else

@@ -6,14 +6,14 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5.files import DEEPEST, by_matlab, read_dataset, reading
 from ptyprep.hdf5.first_look import look_first
-from ptyprep.hdf5.guarded import place_of
+from ptyprep.hdf5.guarded import is_hdf5, place_of
 from ptyprep.params import present as faces
 from ptyprep.pipeline import doubts
 from ptyprep.processing import geometry
 from ptyprep.processing.masks import REASONS
 from ptyprep.sources import PtydFile, layout_of
-from ptyprep.sources.hdf5 import DEEPEST, by_matlab, is_hdf5, read_dataset, reading
 from ptyprep.sources.ptyd import folders_of
 from ptyprep.units import factor
 from ptyprep.words.printable import printable

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptyprep import FileScan, Par, open_frames
 from ptyprep.arrays import read_array
-from ptyprep.sources.hdf5 import reading, scalar
+from ptyprep.hdf5.files import reading, scalar
 
 
 class $Class(FileScan):

@@ -7,13 +7,15 @@ import numpy as np
 from ptyprep import units
 from ptyprep.arrays import IMAGES, Named, only_one, read_array
 from ptyprep.errors import ParameterError, SourceError
+from ptyprep.hdf5.files import dataset_in, reading, shape_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.params.declare import Group, Par
 from ptyprep.processing.corrections import Corrections, average, good_by_value, relative_flux
 from ptyprep.processing.masks import shapes
 from ptyprep.scan import PtyScan
 from ptyprep.sources.array import ArrayFrames, NpyFile, npy_shape
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, is_hdf5, reading, shape_of
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.sources.recorded import in_pixels
 from ptyprep.words.spelling import option
 

@@ -7,6 +7,7 @@ import numpy as np
 from ptyprep.arrays import columns_of, is_spec, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.filescan.beside import Beside, listed
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.params.declare import Array, Group, Par
 from ptyprep.processing.positions import (
     Points,
@@ -19,7 +20,6 @@ from ptyprep.processing.positions import (
     turn,
     unit_in_metres,
 )
-from ptyprep.sources.hdf5 import is_hdf5
 from ptyprep.tables.text import AXES, axes_in
 from ptyprep.words.spelling import option
 

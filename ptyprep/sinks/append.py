@@ -9,9 +9,10 @@ import numpy as np
 from ptyprep.errors import OutputError
 from ptyprep.hdf5 import values as h5rw
 from ptyprep.sinks import parts as of_parts
+from ptyprep.sinks.chunks import GROWING, WEIGHTS, write_columns, write_stack
 from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import COLUMNS, GROWING, WEIGHTS, write_columns, write_stack
+from ptyprep.sinks.parts import COLUMNS
 from ptyprep.words.spelling import option
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from ptyprep.errors import OutputError
 from ptyprep.hdf5 import values as h5rw
 from ptyprep.parallel.threads import in_background
+from ptyprep.sinks.chunks import WEIGHTS, write_stack
 from ptyprep.sinks.disk import publish
-from ptyprep.sinks.parts import WEIGHTS, Parts, write_stack
+from ptyprep.sinks.parts import Parts
 from ptyprep.sinks.runs import FINGERPRINT
 from ptyprep.words.spelling import option
 

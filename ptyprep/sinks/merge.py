@@ -3,7 +3,8 @@ import numpy as np
 
 from ptyprep.hdf5 import values as h5rw
 from ptyprep.sinks.append import Append
-from ptyprep.sinks.parts import COLUMNS, WEIGHTS, GrowingStack, write_columns, write_stack
+from ptyprep.sinks.chunks import WEIGHTS, GrowingStack, write_columns, write_stack
+from ptyprep.sinks.parts import COLUMNS
 
 
 class Merge(Append):

@@ -4,9 +4,9 @@ import numpy as np
 from isal import isal_zlib
 
 from ptyprep.hdf5 import values as h5rw
+from ptyprep.sinks.chunks import checksum_of_frames
 from ptyprep.sinks.disk import Written, hdf5, publish, temporary, writing
 from ptyprep.sinks.link import Link
-from ptyprep.sinks.parts import checksum_of_frames
 
 
 class Virtual(Link):

@@ -3,19 +3,10 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
+from ptyprep.hdf5.files import dead_links, listed_links, member, read_dataset, read_numbers, reading, scalar, unit_of
+from ptyprep.hdf5.guarded import is_hdf5
 from ptyprep.sources.formats import CXI
-from ptyprep.sources.hdf5 import (
-    Hdf5Stack,
-    dead_links,
-    is_hdf5,
-    listed_links,
-    member,
-    read_dataset,
-    read_numbers,
-    reading,
-    scalar,
-    unit_of,
-)
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, record_size
 from ptyprep.units import factor, photon_energy
 

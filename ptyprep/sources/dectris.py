@@ -14,11 +14,13 @@ import h5py
 
 from ptyprep.errors import SourceError
 from ptyprep.filesystem.order import with_gaps
-from ptyprep.hdf5.guarded import place_of
+from ptyprep.hdf5.files import dataset_in, member, reading, scalar, text_in
+from ptyprep.hdf5.guarded import is_hdf5, place_of
 from ptyprep.processing.masks import DETECTOR as MASKED
 from ptyprep.processing.masks import of_nexus
 from ptyprep.sources.formats import DECTRIS
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, dataset_in, is_hdf5, member, pieces_of, reading, scalar, text_in
+from ptyprep.sources.hdf5 import Hdf5Stack
+from ptyprep.sources.pieces import Piece, pieces_of
 from ptyprep.sources.recorded import note_fields, read_mask, read_quantity, read_saturation, record_size
 from ptyprep.units import electron_energy, photon_energy
 

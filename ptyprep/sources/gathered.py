@@ -5,9 +5,11 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.filesystem.order import in_order, matching
+from ptyprep.hdf5.files import by_matlab, dataset_in, reading, shape_of
 from ptyprep.processing.corrections import average, believable
 from ptyprep.sources.formats import limits_of
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, by_matlab, dataset_in, frames_in, reading, shape_of
+from ptyprep.sources.hdf5 import Hdf5Stack
+from ptyprep.sources.pieces import Piece, frames_in
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 

@@ -9,9 +9,9 @@ import numpy as np
 from ptyprep.errors import SourceError
 from ptyprep.filesystem.order import matching, with_gaps
 from ptyprep.filesystem.raw_files import opening
+from ptyprep.hdf5.files import Found
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PILATUS, PLAIN, largest_count
-from ptyprep.sources.hdf5 import Found
 from ptyprep.sources.recorded import read_quantity, record_size
 from ptyprep.units import photon_energy
 

@@ -11,14 +11,9 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.processing.masks import of_nexus
-from ptyprep.sources.dectris import CUTOFF, DectrisMaster
-from ptyprep.sources.formats import NEXUS, NEXUS_DECTRIS
-from ptyprep.sources.hdf5 import (
-    Hdf5Stack,
+from ptyprep.hdf5.files import (
     can_be_frames,
     identity,
-    is_hdf5,
     leads_to,
     listed_links,
     listed_stacks,
@@ -30,6 +25,11 @@ from ptyprep.sources.hdf5 import (
     text_in,
     unit_of,
 )
+from ptyprep.hdf5.guarded import is_hdf5
+from ptyprep.processing.masks import of_nexus
+from ptyprep.sources.dectris import CUTOFF, DectrisMaster
+from ptyprep.sources.formats import NEXUS, NEXUS_DECTRIS
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.sources.recorded import note_fields, note_monitor, read_mask, read_quantity, read_saturation, record_size
 from ptyprep.units import factor, photon_energy
 from ptyprep.words.spelling import option

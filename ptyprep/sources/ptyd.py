@@ -8,8 +8,10 @@ import numpy as np
 
 from ptyprep.errors import SourceError
 from ptyprep.hdf5 import values as h5rw
-from ptyprep.hdf5.guarded import look_at, places_of
-from ptyprep.sources.hdf5 import Hdf5Stack, Piece, is_hdf5, pieces_of, read_dataset, read_numbers, reading
+from ptyprep.hdf5.files import read_dataset, read_numbers, reading
+from ptyprep.hdf5.guarded import is_hdf5, look_at, places_of
+from ptyprep.sources.hdf5 import Hdf5Stack
+from ptyprep.sources.pieces import Piece, pieces_of
 from ptyprep.words.spelling import option
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from ptyprep import units
 from ptyprep.errors import SourceError
+from ptyprep.hdf5.files import dataset_in, member, read_dataset, scalar, text_in
 from ptyprep.sources.formats import largest_count
-from ptyprep.sources.hdf5 import Hdf5Stack, dataset_in, member, read_dataset, scalar, text_in
+from ptyprep.sources.hdf5 import Hdf5Stack
 from ptyprep.words.spelling import option
 
 DARKS = ("darkfield", "dark_field", "dark", "data_dark", "background")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ptyprep import recipe
-from ptyprep.ptyd.verify import merge, problems
+from ptyprep.ptyd.repair import merge
+from ptyprep.ptyd.verify import problems
 from ptyprep.testing import read_ptyd, run_on_ranks
 
 KEPT = Path(__file__).parents[1] / "kept"

@@ -3,7 +3,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep.ptyd.verify import merge, problems
+from ptyprep.ptyd.repair import merge
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks
 

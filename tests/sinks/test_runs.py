@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ptyprep import OutputError, PtyScan, SourceError, recipe
-from ptyprep.ptyd.verify import merge, problems
+from ptyprep.ptyd.repair import merge
+from ptyprep.ptyd.verify import problems
 from ptyprep.sinks import SINKS
 from ptyprep.sinks.disk import Written, open_ours, temporary
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from ptyprep.errors import SourceError
 from ptyprep.hdf5 import codec
+from ptyprep.hdf5.files import read_dataset, stacks_in
+from ptyprep.hdf5.guarded import open_hdf5
 from ptyprep.processing.plan import Window
 from ptyprep.sources import Hdf5Stack, open_frames
-from ptyprep.sources.hdf5 import open_hdf5, read_dataset, stacks_in
 
 BSLZ4 = hdf5plugin.Bitshuffle(cname="lz4")
 
