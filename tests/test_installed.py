@@ -211,11 +211,12 @@ def test_a_package_that_is_not_there_is_named(env):
 CHECK = """
 import sys
 from ptyprep import recipe
-from ptyprep.testing import check_layout, check_recipe, layouts
+from ptyprep.testing import check_layout, check_recipe
+from ptyprep_recipes._layouts import layouts
 print(*check_recipe(recipe("stepscan.py:StepScan"), path="scan_0042", distance=2.1, psize=75e-6, center=(40, 44),
                     shape=32), sep="\\n")
 for name in sys.argv[1:]:
-    for write in layouts.layouts()[name].values():
+    for write in layouts()[name].values():
         check_layout(recipe(name), write, ranks=1)
 """
 RULES = 7       # and one more where several ranks can be started

@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from ptyprep_recipes._layouts import layouts
 
 from ptyprep import PtyScan, registry
 from ptyprep.testing import Tiny, check_layout, mpirun, read_ptyd
-from ptyprep.testing.layouts import layouts
 
 GENERAL = {"cxi", "eiger", "hdf5", "images", "nexus"}       # of no beamline
 # Ranks are tried on one form of each road that frames travel: their source, and whether the recipe corrects them.

@@ -3,10 +3,10 @@ import struct
 
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts.aps_2id import _int, _mda, _scan
 
 from ptyprep.errors import SourceError
 from ptyprep.tables.mda import read_mda
-from ptyprep.testing.layouts.aps_2id import _int, _mda, _scan
 
 X = np.array([0.1, 0.2, 1 / 3])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ptyprep.errors import OutputError
 from ptyprep.hdf5 import values as h5rw
-from ptyprep.sinks import parts as of_parts
+from ptyprep.sinks import chunks
 from ptyprep.sinks.chunks import GROWING, WEIGHTS, write_columns, write_stack
 from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing
 from ptyprep.sinks.link import Link
@@ -59,8 +59,8 @@ class Append(Link):
 
     def _fill(self, part, stored, shape, dtype):
         places, weights = stored
-        of_parts.write_places(part, self._path.name, places, shape, dtype)
-        of_parts.write_masks(part, weights, shape)
+        chunks.write_places(part, self._path.name, places, shape, dtype)
+        chunks.write_masks(part, weights, shape)
 
     def _show(self, meta, info, tell):
         pass        # no main file before the end
@@ -82,7 +82,7 @@ class Append(Link):
         with self._writing():
             self._disk = self._open.enter_context(Disk(self._path, "x+"))
             self._main = self._open.enter_context(h5py.File(self._disk, "w"))
-            self._chunks = of_parts.begin_main(self._main, folder.name)
+            self._chunks = chunks.begin_main(self._main, folder.name)
             for number, path in enumerate(finished):
                 with h5py.File(path, "r") as part:
                     shape, dtype = part["data"].shape[1:], part["data"].dtype
@@ -104,7 +104,7 @@ class Append(Link):
                 raise
 
     def _add(self, number, data, weights, shape, dtype, columns):
-        """A chunk more in the growing file; where its frames lie there, as `parts.GrowingStack.add` says.
+        """A chunk more in the growing file; where its frames lie there, as `chunks.GrowingStack.add` says.
 
         data, weights : compressed frames and masks; columns : {name: (n, ...)} of all of `COLUMNS`
         """
@@ -145,7 +145,7 @@ class Append(Link):
                 with h5py.File(finished[0], "r") as part:
                     meta = {**meta, "weight2d": part["weights"][0] > 0}
             self._finish_chunks(finished, meta["shape"], masks=not self._one_mask)
-            of_parts.end_main(self._main, meta, info)
+            chunks.end_main(self._main, meta, info)
             self._open.close()
         # a run that died after this line finds its own file when it is resumed
         publish(self._path, self.output, replace=self.parts.may_replace(), keep=True)

@@ -17,8 +17,8 @@ from ptyprep.processing.plan import FramePlan, orientation_flags
 from ptyprep.registry import source_parameter
 from ptyprep.scan import PtyScan
 from ptyprep.testing.files import read_ptyd
-from ptyprep.testing.layouts import Tiny
 from ptyprep.testing.ranks import mpirun, run_on_ranks
+from ptyprep.testing.tiny import Tiny
 
 HOOKS = ("open", "load_geometry", "load_common", "load_positions", "select", "load_weight", "load_corrections", "check",
          "load", "correct", "post_initialize", "close")

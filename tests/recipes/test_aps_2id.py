@@ -2,10 +2,10 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts.aps_2id import _mda, _scan
 from ptyprep_recipes.aps_2id import Aps2Id
 
 from ptyprep.errors import PositionError, SourceError
-from ptyprep.testing.layouts.aps_2id import _mda, _scan
 
 ROWS, POINTS = 4, 5
 Y = np.array([1.0, 2.0, 3.0, 4.0])                              # mm

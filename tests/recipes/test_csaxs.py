@@ -4,11 +4,11 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import csaxs
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import csaxs
 
 fabio = pytest.importorskip("fabio")
 TINY = Tiny.make()

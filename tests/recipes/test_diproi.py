@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import diproi
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import diproi
 
 Diproi = recipe("diproi")
 

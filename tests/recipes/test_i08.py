@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import i08
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import i08
 
 I08 = recipe("i08")
 GROUPS = ("andor2", "andor2_sum", "I0")

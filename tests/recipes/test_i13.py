@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import i13
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, PositionError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import i13
 
 I13 = recipe("i13")
 

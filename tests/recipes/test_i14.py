@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import i14
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import i14
 
 I14 = recipe("i14")
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import id16a
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import id16a
 
 fabio = pytest.importorskip("fabio")
 TINY = Tiny.make()

@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import nanomax as layouts
 
 from ptyprep import recipe
 from ptyprep.errors import PtyprepError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import nanomax as layouts
 
 Nanomax = recipe("nanomax")
 GIVEN = {"energy": 10.0, "distance": 2.0, "psize": 55e-6, "center": (2, 3)}

@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import p06 as layouts
 
 from ptyprep import recipe
 from ptyprep.errors import PtyprepError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import p06 as layouts
 
 P06 = recipe("p06")
 

@@ -2,11 +2,11 @@
 import h5py
 import numpy as np
 import pytest
+from ptyprep_recipes._layouts import ucl
 
 from ptyprep import recipe
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.testing import Tiny
-from ptyprep.testing.layouts import ucl
 
 Ucl = recipe("ucl")
 
