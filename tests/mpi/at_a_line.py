@@ -173,6 +173,7 @@ def look(world):
 def tries(world):
     trials = json.loads(Path("trials.json").read_text())
     first = world.bcast(int(Path("next").read_text()) if world.rank == 0 else None)
+    clean(world)        # a job before may have ended in the middle
     with open(f"told.{world.rank}.jsonl", "a") as told:
         for number, trial in enumerate(trials[first:], first):
             if world.rank == 0:
