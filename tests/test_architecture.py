@@ -1,4 +1,6 @@
 """The house rules that a machine can check."""
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,35 @@ ROOT = Path(__file__).parents[1]
 RECIPES = [PtyScan, *map(registry.recipe, registry.installed())]
 
 
-def run(*command):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+def run(*command, cwd=ROOT):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_imports_point_down():
     done = run(str(Path(sys.executable).parent / "lint-imports"), "--no-cache")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shed, text, contract", [
+    ("shed.py", "", "imports point down"),
+    ("sources/shed.py", "from ptyprep.sinks import disk\n", "imports point down"),
+    ("units.py", "from ptyprep.params import Par\n", "imports point down"),
+    ("tables/text.py", "from ptyprep.tables import mda, spec\n", "no circle in a room"),
+    ("processing/masks.py", "import h5py\n", "processing knows neither files nor ranks"),
+    ("processing/light.py", "from ptyprep.parallel import mpi\n", "processing knows neither files nor ranks")])
+def test_what_is_in_the_wrong_room_is_seen(tmp_path, shed, text, contract):
+    for package, folder in (("ptyprep", "ptyprep"), ("ptyprep_recipes", "recipes")):
+        shutil.copytree(ROOT / folder, tmp_path / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    other = tmp_path / "ptyprep" / "tables" / "spec.py"
+    if contract == "no circle in a room":
+        other.write_text(other.read_text() + "from ptyprep.tables import text\n")
+    with open(tmp_path / "ptyprep" / shed, "a") as file:
+        file.write(text)
+    done = run(str(Path(sys.executable).parent / "lint-imports"), "--no-cache", cwd=tmp_path)
+    broken = re.findall("^(.*) BROKEN", done.stdout, re.MULTILINE)
+    assert done.returncode == 1 and contract in broken, done.stdout
 
 
 def test_ruff_finds_nothing():

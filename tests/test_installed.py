@@ -171,6 +171,17 @@ def test_it_is_the_wheel_that_is_tried_and_every_module_can_be_imported(env, whe
     assert compiled == f"{COMPILED in contents(wheel)}\n"
 
 
+def test_every_documented_name_is_there(env):
+    """And what else of `ptyprep` is imported from a room."""
+    api = (ROOT / "docs" / "api.md").read_text()
+    names = re.findall(r"^\.\. auto(?:function|class|data|exception):: (ptyprep[\w.]*)", api, re.MULTILINE)
+    public = env.python("import ptyprep, ptyprep.sources, ptyprep.testing\n"
+                        "for room in (ptyprep, ptyprep.sources, ptyprep.testing):\n"
+                        "    print(*(f'{room.__name__}.{name}' for name in room.__all__))").split()
+    assert len(names) > 20 and len(public) > 30
+    env.python("import pkgutil, sys\nfor name in sys.argv[1:]: pkgutil.resolve_name(name)", *names, *public)
+
+
 def simulate(env):
     """The tutorial's scan, and its scripts, in the environment's folder."""
     shutil.copytree(ROOT / "tutorial", env.work, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
