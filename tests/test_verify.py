@@ -138,6 +138,23 @@ def test_files_of_ranks_that_were_exchanged_are_other_frames(tmp_path):
     assert len(notes) == 1 and read_ptyd(tmp_path / "m.ptyd")["frame_ids"].tolist() == [0, 1, 2, 3, 8, 9]
 
 
+@pytest.mark.parametrize("there", [0, 3])
+def test_frames_that_a_virtual_dataset_takes_from_nowhere_are_lost(tmp_path, there):
+    """HDF5 gives them its fill value."""
+    path = prepared(tmp_path / "s.ptyd", "append")
+    with h5py.File(path, "r+") as file:
+        file.move("chunks/1/data", "moved")
+        layout = h5py.VirtualLayout((4, 16, 16), "u2")
+        if there:
+            layout[:there] = h5py.VirtualSource(path.name, "moved", (4, 16, 16))[:there]
+        file["chunks/1"].create_virtual_dataset("data", layout)
+    assert f"chunk 1: data: {4 - there} frames are in no file, the first is {there}" in list(problems(path))
+    merge(path, tmp_path / "m.ptyd", drop=True)
+    kept = [0, 1, 2, 3, *range(4, 4 + there), 8, 9]
+    got = read_ptyd(tmp_path / "m.ptyd")
+    assert got["frame_ids"].tolist() == kept and np.array_equal(got["data"], FRAMES[kept])
+
+
 def test_positions_that_changed_are_not_read(saved):
     """Neither by whoever prepares the file once more."""
     with h5py.File(saved) as file:

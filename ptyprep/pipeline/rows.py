@@ -1,6 +1,7 @@
 """What one rank makes of its share of the scan points: load, mask, correct, cut. Nothing here talks to other ranks."""
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -75,8 +76,8 @@ def prepare(scan, points, loaded=None, *, keep=True):
         frames, good = _corrected(scan, np.concatenate(frames), Masks.joined(masks).stack().copy())
         window = plan.window if scan.full_frames else whole(frames.shape[1:])
         loaded, dtype = replace(loaded, frames=window.cut(frames), weights=window.cut(good)), frames.dtype
-    make, gather = _making(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
-    rows = gather(in_threads(make, blocks, scan.threads))
+    make = BlockMaker(scan, plan, loaded.points, dtype, blocks, keep, lambda some, out: loaded.part(some))
+    rows = make.rows(in_threads(make, blocks, scan.threads))
     return replace(rows, bad=_reported(scan, loaded.bad),       # those that were left out, too
                    lost=rows.lost | lost, counted=added([rows.counted, counted]))
 
@@ -93,78 +94,99 @@ class begin:
         self._shape = plan.shape
         if hasattr(fill, "ready"):
             fill.ready(points)
-        make, self._gather = _making(scan, plan, points, scan.counts_dtype, blocks, keep,
-                                     lambda some, out: _read(scan, fill, points[some], out))
-        self._begun = Begun(make, blocks, scan.threads)
+        self._make = BlockMaker(scan, plan, points, scan.counts_dtype, blocks, keep,
+                                lambda some, out: _read(scan, fill, points[some], out))
+        self._begun = Begun(self._make, blocks, scan.threads)
 
     def __call__(self):
         made = self._begun.results()
-        return self._gather(made) if made else Rows.none(self._shape)
+        return self._make.rows(made) if made else Rows.none(self._shape)
 
     def stop(self):
         self._begun.stop()
 
 
-def _making(scan, plan, points, dtype, blocks, keep, take):
-    """How the rows of these scan points are made in blocks of a few frames: (make, gather), two functions. Any thread
-    may `make` a block, and `gather` takes what came of all.
+class _Made(NamedTuple):
+    """What came of a block: `part` without frames and weights, how many frames are `blind`, and as `Rows` names it."""
+    part: Loaded
+    masks: Masks | None = None
+    packed: tuple = ([], [])
+    blind: int = 0
+    lost: np.ndarray | bool = False
+    counted: tuple = (0, 0, 0)
+
+
+class BlockMaker:
+    """The rows of these scan points, made in blocks of a few frames: any thread may call it with a block, a slice of
+    the points, and `rows` puts together what came of all. A block is read, judged, corrected, cut and compressed.
 
     dtype : of the frames; blocks : slices of the points; keep : see `prepare`
     take : gives a block as `Loaded`, by take(slice, out); frames (n, h, w) may be put into out, where it is not None
     """
-    made = plan.dtype(dtype)
-    straight = plan.only_cuts and dtype.kind != "f"         # corrected counts are floats
-    if keep:
-        data = empty((len(points), *plan.shape), made)
-    last = None, None, False            # of most frames: the mask, what the plan makes of it, whether a pixel is good
 
-    def make(some):
-        nonlocal last
-        out = data[some] if keep else empty((some.stop - some.start, *plan.shape), made)
-        part = take(some, out if straight else None)
+    def __init__(self, scan, plan, points, dtype, blocks, keep, take):
+        self._scan, self._plan, self._points, self._blocks, self._take = scan, plan, points, blocks, take
+        self._dtype = plan.dtype(dtype)
+        self._straight = plan.only_cuts and dtype.kind != "f"       # corrected counts are floats
+        self._data = empty((len(points), *plan.shape), self._dtype) if keep else None
+        self._last = None, None, False      # of most frames: the mask, what the plan makes of it, whether any is good
+
+    def __call__(self, some):
+        out = empty((some.stop - some.start, *self._plan.shape), self._dtype) if self._data is None else \
+            self._data[some]
+        part = self._take(some, out if self._straight else None)
         if not part.points:
-            return part, 0, ([], []), False, (0, 0, 0), None
-        if len(part.points) < len(out):
-            out = out[:len(part.points)]
-        frames, masks, lost, counted = (part.frames, Masks.each(part.weights), False, (0, 0, 0)) if scan.corrects else \
-            _believed(scan, part, last[0])
-        if frames.dtype.kind == "f":
-            finite = np.isfinite(frames)
-            if not finite.all():    # 0 x NaN is NaN: an engine that only multiplies by the mask would be lost
-                frames, masks = np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
+            return _Made(part)
+        out = out[:len(part.points)]
+        frames, masks, lost, counted = (part.frames, Masks.each(part.weights), False, (0, 0, 0)) if \
+            self._scan.corrects else _believed(self._scan, part, self._last[0])
+        frames, masks = _finite(frames, masks)
         if frames is not out and not np.may_share_memory(frames, out):
-            plan.apply(frames, out=out)
-        planned, known = [], last       # another thread may have another one next
+            self._plan.apply(frames, out=out)
+        masks, seen = self._planned(masks)
+        blind = ~seen & ~_unread(part) if part.bad else ~seen
+        packed = ([], []) if self._scan.sink is None else self._scan.sink.pack(out, masks)
+        part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
+        return _Made(part, None if self._data is None else masks, packed, int(blind.sum()), lost, counted)
+
+    def _planned(self, masks):
+        """(what the plan makes of masks; for each frame, whether any of its pixels is good)."""
+        planned, known = [], self._last         # another thread may have another one next
         for mask in masks.different:
             if mask is not known[0]:
-                ready = mask if plan.only_cuts else plan.apply_weight(mask)
-                last = known = mask, ready, bool(ready.any())
+                ready = mask if self._plan.only_cuts else self._plan.apply_weight(mask)
+                self._last = known = mask, ready, bool(ready.any())
             planned.append(known)
-        masks = replace(masks, different=[ready for _, ready, _ in planned])
-        blind = ~np.array([sees for *_, sees in planned])[masks.which]
-        if part.bad:
-            blind &= ~_unread(part)
-        packed = ([], []) if scan.sink is None else scan.sink.pack(out, masks)
-        part = replace(part, frames=None, weights=None)     # or no memory is taken again before the last block is done
-        return part, int(blind.sum()), packed, lost, counted, masks if keep else None
+        return (replace(masks, different=[ready for _, ready, _ in planned]),
+                np.array([sees for *_, sees in planned])[masks.which])
 
-    def gather(blocks_made):
-        parts, blind, packed, lost, counted, masks = zip(*blocks_made)
+    def rows(self, made):
+        """The `Rows` of all blocks, of what came of each, in order."""
+        parts = [one.part for one in made]
         kept, bad = ([one for part in parts for one in getattr(part, what)] for what in ("points", "bad"))
         frames = weight = None
-        if keep:
-            frames, weight = data, np.zeros((0, *plan.shape), bool)
-            if len(kept) < len(points):
-                frames = data[np.concatenate([np.arange(some.start, some.start + len(part.points))
-                                              for some, part in zip(blocks, parts)])]
+        if self._data is not None:
+            frames, weight = self._data, np.zeros((0, *self._plan.shape), bool)
+            if len(kept) < len(self._points):
+                frames = frames[np.concatenate([np.arange(some.start, some.start + len(part.points))
+                                                for some, part in zip(self._blocks, parts)])]
             if kept:
-                weight = Masks.joined([some for some in masks if some is not None]).stack()
+                weight = Masks.joined([one.masks for one in made if one.masks is not None]).stack()
         positions = [part.positions for part in parts if part.points]
         positions = None if any(p is None for p in positions) or not kept else np.concatenate(positions)
-        return Rows(numbers(scan, kept), frames, weight, _positions_of(scan, Loaded(kept, None, positions, bad=bad)),
-                    made, tuple([one for some in packed for one in some[i]] for i in (0, 1)), _reported(scan, bad),
-                    sum(blind), reduce(np.bitwise_or, lost), added(counted))
-    return make, gather
+        return Rows(numbers(self._scan, kept), frames, weight,
+                    _positions_of(self._scan, Loaded(kept, None, positions, bad=bad)), self._dtype,
+                    tuple([one for block in made for one in block.packed[i]] for i in (0, 1)),
+                    _reported(self._scan, bad), sum(one.blind for one in made),
+                    reduce(np.bitwise_or, [one.lost for one in made]), added([one.counted for one in made]))
+
+
+def _finite(frames, masks):
+    """Frames and their masks, where numbers that are not finite are 0 and masked: 0 x NaN is NaN, and an engine that
+    only multiplies by the mask would be lost."""
+    if frames.dtype.kind != "f" or (finite := np.isfinite(frames)).all():
+        return frames, masks
+    return np.where(finite, frames, 0), Masks.each(masks.stack() & finite)
 
 
 def added(pairs):

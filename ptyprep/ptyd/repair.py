@@ -127,8 +127,9 @@ class _Joined:
     def _how(self, dataset, name):
         """How its frames are compressed, None where they must be decoded to be copied; of all chunks together."""
         if dataset.is_virtual:
-            with open_hdf5(pieces_of(dataset)[0].path) as file:
-                return self._how(file[name], name)
+            piece = pieces_of(dataset)[0]
+            with open_hdf5(piece.path) as file:
+                return self._how(file[piece.key], name)
         alone = dataset.chunks == (1, *dataset.shape[1:])
         found = filter_of(dataset) if alone else None
         before = self.how.get(name, found)

@@ -216,8 +216,10 @@ def _chunk_problems(group, start):
 def _stack_problems(dataset, name):
     """(sentence, frames that it concerns), of data or weights."""
     sums, changed = {}, set()       # of each frame of a virtual dataset; the frames that differ from their own file's
-    for piece in pieces_of(dataset):
+    pieces, nowhere = pieces_of(dataset), set(range(len(dataset)))
+    for piece in pieces:
         rows = _rows_of(piece, range(piece.first, piece.first + piece.count))
+        nowhere.difference_update(rows)
         if piece.missing:
             yield f"{name}: {piece.missing}", rows
             continue
@@ -241,6 +243,8 @@ def _stack_problems(dataset, name):
                 stack.read([row])
             except SourceError as err:
                 yield f"{name}: {err}", [row]
+    if nowhere:
+        yield f"{name}: {len(nowhere)} frames are in no file, the first is {min(nowhere)}", sorted(nowhere)
     if dataset.is_virtual and h5rw.CHECKSUM in dataset.attrs and sums.keys() == set(range(len(dataset))):
         yield from _others(dataset, name, [sums[row] for row in range(len(dataset))], changed)
 

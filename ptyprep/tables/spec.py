@@ -53,6 +53,21 @@ def read_scan(path, number, order=None):
         lines = Path(path).read_text(errors="replace").split("\n")[:-1]
     except OSError as err:
         raise SourceError(f"{path}: cannot be read as a SPEC file ({err.strerror or err})") from err
+    numbers, found = _scans(path, lines, number)
+    if not numbers:
+        raise SourceError(f"{path}: no scan in it; expected a SPEC file, with lines such as '#S 12 ascan samx 0 1 9 1'")
+    if not found:
+        raise SourceError(f"{path}: no scan {number}; its {len(numbers)} scans are {min(numbers):g} to "
+                          f"{max(numbers):g}")
+    if order is None and len(found) > 1 or len(found) < (order or 1):
+        lines = ", ".join(scan.where.rpartition("line ")[2].rstrip(")") for scan in found)
+        raise SourceError(f"{path}: scan {number} is there {len(found)} times, in lines {lines}: which of them, "
+                          f"counted from 1, is {'meant' if order is None else f'number {order}'}?")
+    return found[(order or 1) - 1]
+
+
+def _scans(path, lines, number):
+    """(the numbers of all scans in these lines of a file, the scans of that number)."""
     headers, found, numbers, scan, inside_mca = {}, [], [], None, False
     for at, line in enumerate(lines, 1):
         line = line.strip()
@@ -83,16 +98,7 @@ def read_scan(path, number, order=None):
             if len(cells) != len(scan.names):
                 raise SourceError(f"{where}: {len(cells)} numbers for {len(scan.names)} columns: {line!r}")
             scan.rows.append(_numbers(where, cells))
-    if not numbers:
-        raise SourceError(f"{path}: no scan in it; expected a SPEC file, with lines such as '#S 12 ascan samx 0 1 9 1'")
-    if not found:
-        raise SourceError(f"{path}: no scan {number}; its {len(numbers)} scans are {min(numbers):g} to "
-                          f"{max(numbers):g}")
-    if order is None and len(found) > 1 or len(found) < (order or 1):
-        lines = ", ".join(scan.where.rpartition("line ")[2].rstrip(")") for scan in found)
-        raise SourceError(f"{path}: scan {number} is there {len(found)} times, in lines {lines}: which of them, "
-                          f"counted from 1, is {'meant' if order is None else f'number {order}'}?")
-    return found[(order or 1) - 1]
+    return numbers, found
 
 
 def _numbers(where, cells):

@@ -11,8 +11,7 @@ from ptyprep.units import HC, KEV
 
 def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression="bslz4", energy=None, distance=None,
                   psize=None, center=None, pixel_mask=None, triggers=1, announced=None,
-                  description="Dectris EIGER2 Si 1M",
-                  virtual=False, saturation=None):
+                  description="Dectris EIGER2 Si 1M", virtual=False, saturation=None):
     """Write a scan as the DECTRIS file writer does: `path` is the master, data files stand beside it.
 
     path : ends in `_master.h5`
@@ -32,26 +31,16 @@ def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression
     path, frames = Path(path), np.asarray(frames)
     stem = path.name.removesuffix("_master.h5")
     filters = {"bslz4": hdf5plugin.Bitshuffle(cname="lz4"), "lz4": hdf5plugin.LZ4(), None: {}}[compression]
-    n, h, w = frames.shape
-    files = []
+    n, files = len(frames), []
     for start in range(0, n, frames_per_file):
-        part = frames[start:start + frames_per_file]
         files.append(path.with_name(f"{stem}_data_{len(files) + 1:06d}.h5"))
-        with h5py.File(files[-1], "w") as file:
-            data = file.create_dataset("entry/data/data", data=part, chunks=(1, h, w), maxshape=(None, h, w), **filters)
-            data.attrs.update(image_nr_low=np.uint64(start + 1), image_nr_high=np.uint64(start + len(part)))
-            file["entry"].attrs["NX_class"] = np.bytes_("NXentry")
-            file["entry/data"].attrs["NX_class"] = np.bytes_("NXdata")
+        _write_data_file(files[-1], frames[start:start + frames_per_file], start, filters)
     with h5py.File(path, "w") as file:
         data = file.create_group("entry/data")
         for i in range(len(files) if links is None else links):
             data[f"data_{i + 1:06d}"] = h5py.ExternalLink(f"{stem}_data_{i + 1:06d}.h5", "/entry/data/data")
         if virtual:
-            layout = h5py.VirtualLayout(frames.shape, frames.dtype)
-            for i, name in enumerate(files):
-                rows = slice(i * frames_per_file, min((i + 1) * frames_per_file, n))
-                layout[rows] = h5py.VirtualSource(name.name, "/entry/data/data", (rows.stop - rows.start, h, w))
-            data.create_virtual_dataset("data", layout)
+            _join_data_files(data, files, frames, frames_per_file)
         detector = file.create_group("entry/instrument/detector")
         specific = detector.create_group("detectorSpecific")
         total = n if announced is None else announced
@@ -71,6 +60,24 @@ def write_dectris(path, frames, *, frames_per_file=1000, links=None, compression
         file["entry/instrument/beam/incident_wavelength"] = HC / energy if energy else 0.0
         file["entry/instrument/beam/incident_wavelength"].attrs["units"] = np.bytes_("angstrom")
     return files
+
+
+def _join_data_files(group, files, frames, frames_per_file):
+    layout, start = h5py.VirtualLayout(frames.shape, frames.dtype), 0
+    for path in files:
+        n = min(frames_per_file, len(frames) - start)
+        layout[start:start + n] = h5py.VirtualSource(path.name, "/entry/data/data", (n, *frames.shape[1:]))
+        start += n
+    group.create_virtual_dataset("data", layout)
+
+
+def _write_data_file(path, frames, start, filters):
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("entry/data/data", data=frames, chunks=(1, *frames.shape[1:]),
+                                   maxshape=(None, *frames.shape[1:]), **filters)
+        data.attrs.update(image_nr_low=np.uint64(start + 1), image_nr_high=np.uint64(start + len(frames)))
+        file["entry"].attrs["NX_class"] = np.bytes_("NXentry")
+        file["entry/data"].attrs["NX_class"] = np.bytes_("NXdata")
 
 
 def write_positions(path, positions, *, unit="um"):
