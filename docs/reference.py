@@ -2,7 +2,7 @@
 import inspect
 
 from ptyprep import registry
-from ptyprep.params import present as faces
+from ptyprep.params import present
 
 INDEX = """# Parameters of the recipes
 
@@ -53,7 +53,7 @@ def page(name, cls):
     filled = registry.source_parameter(cls)
     return PAGE.format(name=name, text=text(cls), source=" SOURCE" if filled else "",
                        fills=f", where SOURCE fills `{filled}`." if filled else ", which reads no file.",
-                       own=faces.table(cls, own_only=True), all=faces.table(cls))
+                       own=present.table(cls, own_only=True), all=present.table(cls))
 
 
 def text(cls):

@@ -13,7 +13,9 @@ from ptyprep.errors import (
     SourceError,
 )
 from ptyprep.filescan.filescan import FileScan
-from ptyprep.params.declare import Array, Group, Par
+from ptyprep.params.convert import Array
+from ptyprep.params.declare import Group
+from ptyprep.params.par import Par
 from ptyprep.pipeline.batch import EOS, WAIT, Batch, Meta, Package
 from ptyprep.processing.corrections import Corrections
 from ptyprep.processing.plan import FramePlan

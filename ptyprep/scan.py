@@ -15,8 +15,10 @@ from ptyprep.filesystem.raw_files import RawFiles, noting
 from ptyprep.hdf5.codec import Encoder
 from ptyprep.parallel.mpi import room
 from ptyprep.parallel.threads import HookThreads, fair_share, processors
-from ptyprep.params import present as faces
-from ptyprep.params.declare import Array, Group, Par, Tree, Values, walk
+from ptyprep.params import present
+from ptyprep.params.convert import Array
+from ptyprep.params.declare import Group, Tree, Values, walk
+from ptyprep.params.par import Par
 from ptyprep.pipeline import doubts, provenance, sample
 from ptyprep.pipeline.batch import EOS, WAIT, Meta
 from ptyprep.pipeline.loaded import Loaded, unreadable
@@ -160,7 +162,7 @@ class PtyScan(Tree):
             raise TypeError(f"{cls.__qualname__}.{hidden[0]} hides what {ours[hidden[0]].__name__} does under that "
                             f"name; choose another")
         super().__init_subclass__(**options)
-        cls.__doc__ = faces.docstring(cls)
+        cls.__doc__ = present.docstring(cls)
 
     def __init__(self, pars=None, /, *, comm=None, **keywords):
         """A scan with these parameters.
@@ -826,7 +828,7 @@ class PtyScan(Tree):
         return self.plan.apply_reasons(self.plan.window.cut(reasons))
 
 
-PtyScan.__doc__ = faces.docstring(PtyScan)
+PtyScan.__doc__ = present.docstring(PtyScan)
 
 
 def _has_reader(source):

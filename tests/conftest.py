@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     seconds, tests = Counter(), Counter()
     for report in (one for many in terminalreporter.stats.values() for one in many):
-        if hasattr(report, "when"):         # of a test's setup, call or teardown
+        if hasattr(report, "duration"):     # of a test's setup, call or teardown; not of a file that cannot be read
             file = report.nodeid.partition("::")[0]
             seconds[file] += report.duration
             tests[file] += report.when == "call"

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyprep.cli import commands as cli
+from ptyprep.cli import commands
 from ptyprep.testing import write_dectris, write_positions
 
 FRAMES = np.random.default_rng(1).integers(0, 50, (12, 20, 24)).astype("u4")
@@ -190,7 +190,7 @@ def test_bad_input_gets_a_sentence_and_no_output(folder, capsys, case):
         change()
     content = {p: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(SystemExit) as stop:
-        cli.main(["prepare", *command])
+        commands.main(["prepare", *command])
     out, err = capsys.readouterr()
     assert stop.value.code == 1, err
     assert re.search(words, err), err
@@ -208,7 +208,7 @@ def test_with_link_there_is_no_output_either(folder, capsys, case):
         change()
     before = sorted(folder.rglob("*"))
     with pytest.raises(SystemExit) as stop:
-        cli.main(["prepare", *command, "--save", "link"])
+        commands.main(["prepare", *command, "--save", "link"])
     assert stop.value.code == 1 and re.search(words, capsys.readouterr().err)
     assert sorted(folder.rglob("*")) == before
 
@@ -216,7 +216,7 @@ def test_with_link_there_is_no_output_either(folder, capsys, case):
 @pytest.mark.parametrize("policy, frames", [("drop", [0, 1, 2, 3, 4, 10, 11]), ("mask", list(range(12)))])
 def test_the_next_step_that_a_message_names_works(folder, capsys, policy, frames):
     remove("s_data_000002.h5")()
-    cli.main(["prepare", *EIGER, "--bad_frames", policy], standalone_mode=False)
+    commands.main(["prepare", *EIGER, "--bad_frames", policy], standalone_mode=False)
     assert f"{len(frames)} frames of" in capsys.readouterr().out
     with h5py.File("s.ptyd") as file:
         assert file["chunks/0/frame_ids"][()].tolist() == frames

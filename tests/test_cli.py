@@ -15,7 +15,7 @@ import tomli_w
 from ptyprep_recipes.eiger import Eiger
 
 from ptyprep import registry
-from ptyprep.cli import commands as cli
+from ptyprep.cli import commands
 from ptyprep.params.declare import walk
 from ptyprep.sources import DectrisMaster
 from ptyprep.testing import mpirun, read_ptyd, run_on_ranks, write_cxi, write_dectris, write_positions
@@ -49,7 +49,7 @@ def run(capsys):
     def ptyprep(*args):
         code = 0
         try:
-            cli.main([str(a) for a in args])
+            commands.main([str(a) for a in args])
         except SystemExit as stop:
             code = stop.code
         finally:

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from ptyprep.hdf5 import codec
 from ptyprep.hdf5.codec import BITSHUFFLE, DEFLATE, LZ4, SHUFFLE, DamagedChunk, Encoder
-from ptyprep.kernels import compiled
-from ptyprep.kernels import in_numpy as codec_numpy
+from ptyprep.kernels import compiled, in_numpy
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "u8", "i8", "f8")
 
@@ -116,7 +115,7 @@ MUTATIONS = textwrap.dedent("""
     import sys
     import h5py, hdf5plugin, numpy as np
     from ptyprep.hdf5 import codec
-    from ptyprep.kernels import in_numpy as codec_numpy
+    from ptyprep.kernels import in_numpy
     from ptyprep.kernels import compiled
 
     if sys.argv[1] == "NumPy":
@@ -155,7 +154,7 @@ MUTATIONS = textwrap.dedent("""
         whole, args = int(w) * frame.itemsize, (bytes(chunk), code == codec.BITSHUFFLE, frame.itemsize, int(h))
         fails = core and not core.decode(*args, whole, first, left * frame.itemsize, out)
         try:
-            slow = codec_numpy.decode(bytes(chunk), code, int(h), whole, first, last, frame.itemsize)
+            slow = in_numpy.decode(bytes(chunk), code, int(h), whole, first, last, frame.itemsize)
             assert slow.dtype == np.uint8 and len(slow) == (last - first) * whole, (trial, len(slow))
             slow = slow.view(frame.dtype).reshape(-1, w)[:, left:left + out.shape[1]]
             assert core is None or not fails and np.array_equal(out.view("V1"), slow.copy().view("V1")), trial
@@ -314,7 +313,7 @@ def test_what_is_encoded_is_decoded_by_others(kind, dtype, seed, h, w, edge):
     assert octets.reshape(size, -1).T.tobytes() == frame.tobytes()
     assert len(chunk) < frame.nbytes + frame.nbytes // 1000 + 100
     (chunk,) = Encoder("bslz4").encode(frame.reshape(1, h, w))
-    assert codec_numpy.decode(chunk, BITSHUFFLE, h, w * size, 0, h, size).tobytes() == frame.tobytes()
+    assert in_numpy.decode(chunk, BITSHUFFLE, h, w * size, 0, h, size).tobytes() == frame.tobytes()
     assert len(chunk) < frame.nbytes + frame.nbytes // 200 + 100
 
 
@@ -323,7 +322,7 @@ def test_what_is_encoded_is_decoded_by_others(kind, dtype, seed, h, w, edge):
 def test_runs_of_any_length_at_any_place(run, before):
     random = np.random.default_rng(run)
     frame = np.concatenate([random.integers(1, 255, before), np.zeros(run), random.integers(1, 255, 99)]).astype("u1")
-    for how, decode in (("portable", zlib.decompress), ("bslz4", lambda chunk: codec_numpy.decode(
+    for how, decode in (("portable", zlib.decompress), ("bslz4", lambda chunk: in_numpy.decode(
             chunk, BITSHUFFLE, 1, frame.size, 0, 1, 1).tobytes())):
         (chunk,) = Encoder(how).encode(frame.reshape(1, 1, -1))
         assert decode(chunk) == frame.tobytes(), how
@@ -349,7 +348,7 @@ def test_files_are_hardly_larger_than_those_of_others(how, dtype, mean):
     frame = np.random.default_rng(0).poisson(mean, (1, 256, 256)).astype(dtype)
     frame[0, 100:110] = np.iinfo(dtype).max
     (ours,) = Encoder(how).encode(frame)
-    theirs = getattr(codec_numpy, {"portable": "shuffle_deflate", "bslz4": "bitshuffle_lz4"}[how])(frame.ravel())
+    theirs = getattr(in_numpy, {"portable": "shuffle_deflate", "bslz4": "bitshuffle_lz4"}[how])(frame.ravel())
     assert len(ours) < 1.1 * len(theirs) + 200
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyprep.params import present as faces
+from ptyprep.params import present
 from ptyprep.params.convert import Array, Pair
-from ptyprep.params.declare import Group, Par, Tree, walk
+from ptyprep.params.declare import Group, Tree, walk
+from ptyprep.params.par import Par
 
 
 class Base(Tree):
@@ -46,7 +47,7 @@ class Eiger(Base):
 
 
 def test_the_tree_shows_every_parameter_up_to_its_level_within_a_terminal():
-    text = faces.tree_text(Eiger)
+    text = present.tree_text(Eiger)
     assert max(map(len, text.splitlines())) <= 100
     assert re.findall(r"^ *(\w+)  +\S", text, re.M)[0] == "energy"
     for name, _ in walk(Eiger):
@@ -54,18 +55,18 @@ def test_the_tree_shows_every_parameter_up_to_its_level_within_a_terminal():
     assert "energy     number [keV] = 9.5; greater than 0" in text
     assert "path       path, required" in text
     assert "    sigma " in text and "  hot: Hot pixels." in text
-    assert not re.search(r"^ *(sigma|hot)\b", faces.tree_text(Eiger, level=1), re.M)
-    assert "psize" not in faces.tree_text(Eiger, level=0)
+    assert not re.search(r"^ *(sigma|hot)\b", present.tree_text(Eiger, level=1), re.M)
+    assert "psize" not in present.tree_text(Eiger, level=0)
 
 
 def test_the_tree_shows_values_and_where_they_came_from():
     p = Eiger.make_values(("config file", {"path": "x"}), ("detector", {"psize": 75e-6}))
-    text = faces.tree_text(Eiger, values=p)
+    text = present.tree_text(Eiger, values=p)
     assert "= 75 um (detector)" in text and "= x (config file)" in text and "= 9.5 keV (default)" in text
 
 
 def test_an_untouched_template_sets_nothing():
-    p = Eiger.make_values(("config file", tomllib.loads(faces.toml_template(Eiger))), ("keyword", {"path": "x"}))
+    p = Eiger.make_values(("config file", tomllib.loads(present.toml_template(Eiger))), ("keyword", {"path": "x"}))
     assert list(p.changed()) == ["path"]
 
 
@@ -73,7 +74,7 @@ def test_an_untouched_template_sets_nothing():
 @given(st.sets(st.sampled_from([name for name, par in walk(Eiger) if not par.required])))
 def test_uncommented_lines_of_the_template_load_back_to_their_defaults(names):
     group, lines = "", []
-    for line in faces.toml_template(Eiger).splitlines():
+    for line in present.toml_template(Eiger).splitlines():
         if line.startswith("["):
             group = line.strip("[]") + "."
         match = re.match(r"#(\w+) = ", line)
@@ -84,12 +85,12 @@ def test_uncommented_lines_of_the_template_load_back_to_their_defaults(names):
 
 
 def test_the_template_tells_what_is_required_and_keeps_to_its_level():
-    assert '# path; normal; required\n#path = ""' in faces.toml_template(Eiger)
-    assert re.findall(r"^#(\w+) =", faces.toml_template(Eiger, level=0), re.M) == ["energy", "key"]
+    assert '# path; normal; required\n#path = ""' in present.toml_template(Eiger)
+    assert re.findall(r"^#(\w+) =", present.toml_template(Eiger, level=0), re.M) == ["energy", "key"]
 
 
 def test_the_schema_says_what_the_tree_says():
-    schema = faces.json_schema(Eiger)
+    schema = present.json_schema(Eiger)
     assert (schema["title"], schema["description"], schema["required"]) == ("eiger", "Frames of an Eiger.", ["path"])
     energy = schema["properties"]["energy"]
     assert (energy["x-unit"], energy["x-level"], energy["default"]) == ("keV", 0, 9.5)
@@ -106,7 +107,7 @@ def test_the_schema_says_what_the_tree_says():
 
 
 def test_the_docstring_has_own_parameters_in_full_and_the_others_by_name():
-    text = faces.docstring(Eiger)
+    text = present.docstring(Eiger)
     assert text.startswith("Frames of an Eiger.\n\nA second paragraph.\n\n"
                            "Parameters\n----------\nenergy : number [keV]; greater than 0; default 9.5\n")
     assert "    Folder of the scan." in text and "Dataset." not in text
@@ -114,15 +115,15 @@ def test_the_docstring_has_own_parameters_in_full_and_the_others_by_name():
 
     class Again(Eiger):
         """Twice."""
-    Again.__doc__ = faces.docstring(Again)
-    assert faces.docstring(Again) == Again.__doc__ and "Inherited: energy" in Again.__doc__
+    Again.__doc__ = present.docstring(Again)
+    assert present.docstring(Again) == Again.__doc__ and "Inherited: energy" in Again.__doc__
 
 
 def test_the_table_has_a_row_each_and_no_bar_breaks_it():
-    rows = faces.table(Eiger).splitlines()
+    rows = present.table(Eiger).splitlines()
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
     assert [row.split("`")[1] for row in rows[2:]] == list(dict(walk(Eiger)))
-    assert [row.split("`")[1] for row in faces.table(Eiger, own_only=True).splitlines()[2:]] == ["energy", "path"]
+    assert [row.split("`")[1] for row in present.table(Eiger, own_only=True).splitlines()[2:]] == ["energy", "path"]
 
 
 @pytest.mark.parametrize("value, unit, text", [
@@ -132,12 +133,12 @@ def test_the_table_has_a_row_each_and_no_bar_breaks_it():
     (np.float32(0.5), None, "0.5"), (Path("a"), None, "a"), (0.0, "m", "0 m"),
 ])
 def test_a_value_is_written_for_people(value, unit, text):
-    assert faces.display(value, unit) == text
+    assert present.display(value, unit) == text
 
 
 @settings(deadline=None)         # the first example may import pint
 @given(st.floats(1e-11, 1e4))
 def test_a_length_that_is_shown_can_be_typed_in(length):
-    shown = faces.display(length, "m")
+    shown = present.display(length, "m")
     assert Base.make_values(("keyword", {"psize": shown})).psize == pytest.approx(length, rel=1e-9)
     assert ast.literal_eval(shown.split()[0]) >= 1 - 1e-9

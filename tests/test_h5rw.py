@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ptyprep.errors import OutputError, SourceError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.files import read_dataset
 
 

@@ -59,11 +59,11 @@ def prepared(folder, save):
 
 EACH = """
 import contextlib, io, json, sys
-from ptyprep.cli import commands as cli
+from ptyprep.cli import commands
 for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         try:
-            cli.main(words)
+            commands.main(words)
             code = 0
         except SystemExit as end:
             code = end.code

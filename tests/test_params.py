@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from ptyprep import recipe
 from ptyprep.errors import ParameterError
 from ptyprep.params.convert import Array, Pair
-from ptyprep.params.declare import ORIGINS, Group, Par, Tree, walk
+from ptyprep.params.declare import ORIGINS, Group, Tree, walk
+from ptyprep.params.par import Par
 
 
 class Base(Tree):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptyprep import OutputError, Par, ParameterError, PositionError, PtyScan, SourceError, recipe
-from ptyprep.hdf5.values import write as write_value
+from ptyprep.hdf5.h5rw import write as write_value
 from ptyprep.processing.plan import FramePlan
 from ptyprep.sources import open_frames
 from ptyprep.testing import read_ptyd, run_on_ranks, write_cxi

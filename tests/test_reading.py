@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptyprep.errors import ParameterError
-from ptyprep.params import convert as reading
+from ptyprep.params import convert
 from ptyprep.params.convert import Array, Pair, leaves, read, with_article, words
 
 Shape = int | tuple[int, int] | None
@@ -150,8 +150,8 @@ def test_what_is_clear_means_the_same_without_pydantic(type, value):
             return str(err)
     ours = answer()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_is_one", lambda *_: False)
-        patch.setattr(reading, "_widened", lambda value, _: value)
+        patch.setattr(convert, "_is_one", lambda *_: False)
+        patch.setattr(convert, "_widened", lambda value, _: value)
         assert ours == answer()
 
 

@@ -18,7 +18,7 @@ from ptyprep import __version__, registry
 from ptyprep.cli.show import plan_text, show_text
 from ptyprep.errors import ParameterError, PeerError, PtyprepError, SourceError, in_words
 from ptyprep.parallel.mpi import room
-from ptyprep.params import present as faces
+from ptyprep.params import present
 from ptyprep.params.declare import walk
 from ptyprep.words.printable import printable
 from ptyprep.words.spelling import at_command_line, option
@@ -55,7 +55,7 @@ def _option(name, par):
     help = " ".join(filter(None, [par.doc, f"[{par.unit}]" if par.unit else None,
                                   f"One of {', '.join(map(str, par.choices))}." if par.choices else None,
                                   None if par.required or par.default is None else
-                                  f"Default {faces.display(par.default)}."]))
+                                  f"Default {present.display(par.default)}."]))
     names = [f"--{name}/--no-{name}"] if par.kind == "yes/no" else [f"--{name}"]
     kind = {"default": None} if par.kind == "yes/no" else {"metavar": par.kind.upper().replace(" ", "-")}
     made = click.Option([f"of_recipe__{name.replace('.', '__')}", *names], help=help, **kind)
@@ -211,9 +211,9 @@ def params(recipe, face, level):
     """Show the parameters of RECIPE."""
     cls = registry.recipe(recipe)
     if face == "schema":
-        _echo(json.dumps(faces.json_schema(cls), indent=1))
+        _echo(json.dumps(present.json_schema(cls), indent=1))
     else:
-        _echo((faces.toml_template if face == "toml" else faces.tree_text)(cls, level))
+        _echo((present.toml_template if face == "toml" else present.tree_text)(cls, level))
 
 
 def _how_to_open(command):

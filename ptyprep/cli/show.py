@@ -5,11 +5,11 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.files import DEEPEST, by_matlab, read_dataset, reading
 from ptyprep.hdf5.first_look import look_first
 from ptyprep.hdf5.guarded import is_hdf5, place_of
-from ptyprep.params import present as faces
+from ptyprep.params import present
 from ptyprep.pipeline import doubts
 from ptyprep.processing import geometry
 from ptyprep.processing.masks import REASONS
@@ -46,7 +46,7 @@ def plan_text(scan):
              f"{doubts.place(plan.center)} ({_origin(scan, 'center', plan.center)})"),
             *[("corrected", f"{scan.corrections}, to {scan.counts_dtype}")] * (scan.corrections is not None),
             ("prepared", f"{h} x {w} pixels, {made}, orientation {_orientation(plan)}, rebin {plan.rebin}"),
-            *[(name, f"{faces.display(getattr(p, name), unit)} ({_origin(scan, name, getattr(p, name))})")
+            *[(name, f"{present.display(getattr(p, name), unit)} ({_origin(scan, name, getattr(p, name))})")
               for name, unit in doubts.UNITS.items()],
             ("positions", _planned_positions(scan)),
             *_on_object(wanted, *doubts.on_object(scan)),
@@ -80,7 +80,7 @@ def _origin(scan, name, value):
         return origin
     return f"{origin}; the detector recorded " + (
         doubts.place(np.broadcast_to(recorded, 2)) if name == "center" else
-        faces.display(recorded, doubts.UNITS[name]))
+        present.display(recorded, doubts.UNITS[name]))
 
 
 def _on_object(positions, pixel, frame):
@@ -133,7 +133,7 @@ def show_text(path, *, trusted=False, follow_links=False):
                                                                     if source.grid else ""))]
     recorded = source.recorded
     for name, unit in (("energy", "keV"), ("distance", "m"), ("psize", "m"), ("center", "pixel")):
-        rows.append((name, faces.display(recorded[name], unit) if name in recorded else "not recorded"))
+        rows.append((name, present.display(recorded[name], unit) if name in recorded else "not recorded"))
     positions = _positions_in(source)
     rows.append(("positions", _extent(positions)))
     pixel = frame = None

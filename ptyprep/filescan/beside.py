@@ -9,7 +9,8 @@ from ptyprep.arrays import IMAGES, Named, only_one, read_array
 from ptyprep.errors import ParameterError, SourceError
 from ptyprep.hdf5.files import dataset_in, reading, shape_of
 from ptyprep.hdf5.guarded import is_hdf5
-from ptyprep.params.declare import Group, Par
+from ptyprep.params.declare import Group
+from ptyprep.params.par import Par
 from ptyprep.processing.corrections import Corrections, average, good_by_value, relative_flux
 from ptyprep.processing.masks import shapes
 from ptyprep.scan import PtyScan

@@ -8,7 +8,9 @@ from ptyprep.arrays import columns_of, is_spec, read_array
 from ptyprep.errors import ParameterError, PositionError, SourceError
 from ptyprep.filescan.beside import Beside, listed
 from ptyprep.hdf5.guarded import is_hdf5
-from ptyprep.params.declare import Array, Group, Par
+from ptyprep.params.convert import Array
+from ptyprep.params.declare import Group
+from ptyprep.params.par import Par
 from ptyprep.processing.positions import (
     Points,
     by_clock,

@@ -3,7 +3,7 @@ import numpy as np
 
 from ptyprep.errors import PositionError, SourceError
 from ptyprep.filescan.filescan import FileScan
-from ptyprep.params.declare import Par
+from ptyprep.params.par import Par
 from ptyprep.words.spelling import option
 
 CLEARLY = 3     # times as far as the other axis: then it is the one along which readings run

@@ -3,7 +3,7 @@
 HDF5 chunks of the usual formats are taken as they lie in the file and decoded here, outside HDF5's one lock
 and without its plug-ins: a damaged bitshuffle-LZ4 chunk ends a process that reads it through h5py.
 
-The work is done by `compiled.core`, loops in C that decode no more than the region; without them `codec_numpy` does the
+The work is done by `compiled.core`, loops in C that decode no more than the region; without them `in_numpy` does the
 same, many times slower. Deflate (HDF5 filter 1) is RFC 1950, after byte shuffle (2) or not; the formats of the others
 are told there.
 """
@@ -14,8 +14,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep.kernels import compiled
-from ptyprep.kernels import in_numpy as codec_numpy
+from ptyprep.kernels import compiled, in_numpy
 from ptyprep.kernels.in_numpy import BITSHUFFLE, LZ4, DamagedChunk
 from ptyprep.parallel.buffers import empty, scratch
 
@@ -124,7 +123,7 @@ def decode(chunk, filters, skipped, rows, wide, first, left, out):
         core = compiled.core
         if core is None or not core.decode(chunk, filters[0] == BITSHUFFLE, itemsize, rows, row, first,
                                            left * itemsize, out):
-            plain = codec_numpy.decode(chunk, filters[0], rows, row, first, first + len(out), itemsize)
+            plain = in_numpy.decode(chunk, filters[0], rows, row, first, first + len(out), itemsize)
             if core is not None:        # lz4 lets pass what its format forbids
                 raise DamagedChunk("a block of it does not decode")
             out[...] = plain.view(out.dtype).reshape(-1, wide)[:, left:left + out.shape[1]]
@@ -137,7 +136,7 @@ def decode(chunk, filters, skipped, rows, wide, first, left, out):
         if compiled.core is not None and itemsize in compiled.SIZES:
             compiled.core.unshuffle(chunk, itemsize, rows, row, first, left * itemsize, out)
             return
-        chunk = codec_numpy.unshuffle(np.frombuffer(chunk, np.uint8), itemsize)
+        chunk = in_numpy.unshuffle(np.frombuffer(chunk, np.uint8), itemsize)
     out[...] = np.frombuffer(chunk, out.dtype).reshape(rows, wide)[first:first + len(out), left:left + out.shape[1]]
 
 
@@ -215,7 +214,7 @@ class Encoder:
             out = empty(len(frames) * compiled.core.room(frames[0].nbytes), np.uint8, use="chunks")
             ends = np.cumsum(getattr(compiled.core, encode)(frames, len(frames), frames.itemsize, out)).tolist()
             return [out[start:end].data for start, end in zip([0, *ends], ends)]
-        return [getattr(codec_numpy, encode)(frame.reshape(-1)) for frame in frames]
+        return [getattr(in_numpy, encode)(frame.reshape(-1)) for frame in frames]
 
 
 class MaskEncoder(Encoder):

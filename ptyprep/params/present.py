@@ -1,8 +1,8 @@
 """One parameter tree, many faces: printed tree, TOML template, JSON Schema, docstring and Markdown table.
 
->>> class Eiger(params.Tree):
+>>> class Eiger(declare.Tree):
 ...     "Frames of an Eiger."
-...     energy: float = params.Par(9.5, unit="keV", gt=0, level=0, doc="Photon energy.")
+...     energy: float = declare.Par(9.5, unit="keV", gt=0, level=0, doc="Photon energy.")
 >>> print(tree_text(Eiger))
 eiger: Frames of an Eiger.
 <BLANKLINE>
@@ -25,9 +25,9 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ptyprep.params import convert as reading
-from ptyprep.params import declare as params
-from ptyprep.params.declare import LIMITS, Par, walk
+from ptyprep.params import convert, declare
+from ptyprep.params.declare import walk
+from ptyprep.params.par import LIMITS, Par, one_line, unit_of
 
 LEVELS = ("basic", "normal", "expert")
 _HEADER = "Parameters\n----------"
@@ -68,9 +68,9 @@ def toml_template(recipe, level=2):
 def json_schema(recipe):
     """A JSON Schema (draft 2020-12) of what the recipe takes from a file.
 
-    >>> class Eiger(params.Tree):
+    >>> class Eiger(declare.Tree):
     ...     "Frames of an Eiger."
-    ...     rebin: int = params.Par(1, ge=1, le=32, doc="Pixels to sum.")
+    ...     rebin: int = declare.Par(1, ge=1, le=32, doc="Pixels to sum.")
     >>> json_schema(Eiger)["properties"]["rebin"]
     {'type': 'integer', 'minimum': 1, 'maximum': 32, 'description': 'Pixels to sum.', 'x-level': 1, 'default': 1}
     """
@@ -98,7 +98,7 @@ def table(recipe, own_only=False):
     for name, par in _own(recipe) if own_only else walk(recipe):
         default = "required" if par.required else f"`{display(par.default)}`"
         rows.append((f"`{name}`", par.kind, par.unit or "", default,
-                     "; ".join(_rules(par)), LEVELS[par.level], params.one_line(par.doc)))
+                     "; ".join(_rules(par)), LEVELS[par.level], one_line(par.doc)))
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
 
 
@@ -156,7 +156,7 @@ def _tables(node, level):
 
 def _own(recipe):
     """The parameters that a recipe declares or changes."""
-    inherited = {name: repr(par) for base in reversed(recipe.__bases__) if issubclass(base, params.Tree)
+    inherited = {name: repr(par) for base in reversed(recipe.__bases__) if issubclass(base, declare.Tree)
                  for name, par in walk(base)}
     return [(name, par) for name, par in walk(recipe) if inherited.get(name) != repr(par)]
 
@@ -167,11 +167,11 @@ def _text(node):
 
 
 def _summary(node):
-    return params.one_line(_text(node).partition("\n\n")[0])
+    return one_line(_text(node).partition("\n\n")[0])
 
 
 def _kind(par):
-    return par.kind + params.unit_of(par)
+    return par.kind + unit_of(par)
 
 
 def _default(par):
@@ -190,7 +190,7 @@ def _indented(name):
 
 def _wrap(text, first, rest):
     """Lines no wider than a terminal of 100 columns."""
-    return textwrap.wrap(params.one_line(text), 100, initial_indent=first, subsequent_indent=rest,
+    return textwrap.wrap(one_line(text), 100, initial_indent=first, subsequent_indent=rest,
                          break_long_words=False, break_on_hyphens=False)
 
 
@@ -225,13 +225,13 @@ def _object_schema(node):
 
 
 def _par_schema(par):
-    said = {"description": params.one_line(par.doc), "x-unit": par.unit, "x-level": par.level}
+    said = {"description": one_line(par.doc), "x-unit": par.unit, "x-level": par.level}
     schema = _type_schema(par.type, par) | {key: fact for key, fact in said.items() if fact not in (None, "")}
     return schema if par.required else schema | {"default": _json(par.default)}
 
 
 def _type_schema(kinds, par):
-    kinds = reading.members(kinds)
+    kinds = convert.members(kinds)
     options = [_kind_schema(kind, par) for kind in kinds]
     if par.physical and float in kinds and str not in kinds:
         options.append({"type": "string", "description": f"A quantity with its unit, converted to {par.unit}."})
@@ -241,7 +241,7 @@ def _type_schema(kinds, par):
 def _kind_schema(kind, par):
     if kind is type(None):
         return {"enum": [None, "none"]}
-    if kind == reading.Array:
+    if kind == convert.Array:
         return {"type": ["array", "string"]}
     if kind in (int, float):
         choices = [choice for choice in par.choices or () if not isinstance(choice, str)]
@@ -254,11 +254,11 @@ def _kind_schema(kind, par):
         return {"type": "string", "format": "path"}
     if typing.get_origin(kind) is typing.Literal:
         return {"enum": list(typing.get_args(kind))}
-    parts = reading.items(kind)
+    parts = convert.items(kind)
     if parts is None:
         name = _TYPES.get(typing.get_origin(kind) or kind)
         return {"type": name} if name else {}
-    if reading.is_fixed(kind):
+    if convert.is_fixed(kind):
         return {"type": "array", "prefixItems": [_type_schema(part, par) for part in parts],
                 "minItems": len(parts), "maxItems": len(parts)}
     return {"type": "array", "items": _type_schema(parts[0], par)}

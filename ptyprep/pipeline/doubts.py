@@ -3,8 +3,8 @@ import numpy as np
 
 from ptyprep.errors import FrameError
 from ptyprep.params.present import display
-from ptyprep.pipeline import rows as share
 from ptyprep.pipeline.loaded import unreadable
+from ptyprep.pipeline.rows import prepare
 from ptyprep.processing import geometry
 from ptyprep.units import photon_energy_of_electrons
 
@@ -83,7 +83,7 @@ def _of_dark_center(scan, center):
     points = scan.selection.raw(range(scan.total))
     points = [points[k] for k in np.unique(np.linspace(0, scan.total - 1, LOOKED_AT).astype(int))]
     try:
-        rows = share.prepare(scan, points)
+        rows = prepare(scan, points)
     except Exception as err:
         if not unreadable(err):
             raise

@@ -1,8 +1,7 @@
 """A scan under way: its plan is made, and one span of scan points after the other becomes a batch, on all ranks."""
 import time
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
@@ -10,10 +9,10 @@ from ptyprep.errors import OutputError, ParameterError, RecipeError, SourceError
 from ptyprep.filesystem.raw_files import noting
 from ptyprep.hdf5.codec import Encoder
 from ptyprep.parallel import buffers
-from ptyprep.parallel.mpi import share as share_of
-from ptyprep.pipeline import provenance
-from ptyprep.pipeline import rows as share
+from ptyprep.parallel.mpi import share
+from ptyprep.pipeline import provenance, rows
 from ptyprep.pipeline.batch import EOS, WAIT, Batch, Package, Signal
+from ptyprep.pipeline.reader import KeptReader
 from ptyprep.processing.corrections import LOST
 from ptyprep.processing.masks import Masks, as_text, from_text
 from ptyprep.words.spelling import option
@@ -31,8 +30,8 @@ class Run:
     def __init__(self, scan, ask, info):
         self._scan, self._comm, self._ask, self._info = scan, scan.comm, ask, info
         self.kept = self._taken = self._chunk = 0       # frames, scan points and chunks so far
-        self._raw, self.raw_files = _Reader(scan), scan.raw_files
-        self._spans_begun = []                          # (range of scan points, their `share.begin`), two at most
+        self._raw, self.raw_files = KeptReader(scan), scan.raw_files
+        self._spans_begun = []                          # (range of scan points, their `rows.begin`), two at most
         self._goes_ahead = {}                           # whether a second one is begun, where that was asked
         self._ended = self._closed = False
         self.finished_before = False                    # whether an earlier run has made all of the file
@@ -217,7 +216,7 @@ class Run:
 
     def _leave_out(self, never, end):
         if len(never):
-            numbers = share.numbers(self._scan, np.unique(never)).tolist()
+            numbers = rows.numbers(self._scan, np.unique(never)).tolist()
             self._report_bad([(number, f"the scan ended after {end} frames") for number in numbers])
             self._scan.selection = self._scan.selection.without(never)
 
@@ -240,7 +239,7 @@ class Run:
         try:
             if scan.streams and scan.p.load_parallel not in (None, "common"):
                 with suppress(Exception) if ahead else nullcontext():
-                    begun = share.begin(scan, self._raw.reader(), self._points(span), keep=keep)
+                    begun = rows.begin(scan, self._raw.reader(), self._points(span), keep=keep)
             if ahead and not all(self._comm.each(begun is not None)):
                 self._stop([(span, begun)])
                 return WAIT
@@ -281,21 +280,21 @@ class Run:
         if scan.p.load_parallel in (None, "common"):
             dealt = self._comm.deal(lambda: self._load_all(span))
         with self._comm.together(f"preparing scan points {span.start} to {span.stop - 1}"):
-            rows = begun() if begun is not None else share.prepare(scan, self._points(span), dealt, keep=keep)
+            made = begun() if begun is not None else rows.prepare(scan, self._points(span), dealt, keep=keep)
             if not stay or self._raw.is_open and not self._raw.may_stay(keep):
                 self._raw.close()
-        dtype = rows.dtype.str if len(rows) else None
-        lost = rows.lost & ~scan.lost if np.any(rows.lost) else np.zeros((), np.uint8)
+        dtype = made.dtype.str if len(made) else None
+        lost = made.lost & ~scan.lost if np.any(made.lost) else np.zeros((), np.uint8)
         lost, near = (as_text(lost & why) for why in LOST.values())
-        told = self._comm.each((dtype, rows.frame, rows.position, rows.bad, rows.blind, lost, near, rows.counted))
+        told = self._comm.each((dtype, made.frame, made.position, made.bad, made.blind, lost, near, made.counted))
         dtypes, frames, positions, bad, blind, lost, near, counted = zip(*told)
         counts = [len(of_rank) for of_rank in frames]
         frames, positions = np.concatenate(frames), np.concatenate(positions)
         found = _lost(scan.lost.shape, lost, near)
         scan.lost = scan.lost | found
         lost, near = (as_text(found & why) for why in LOST.values())
-        self._counted = share.added([self._counted, *counted])
-        dtype, *others = sorted(set(dtypes) - {None}) or [rows.dtype.str]
+        self._counted = rows.added([self._counted, *counted])
+        dtype, *others = sorted(set(dtypes) - {None}) or [made.dtype.str]
         if others:
             raise RecipeError(f"{scan.recipe_name}.correct() returned frames of {np.dtype(dtype)} and of "
                               f"{', '.join(str(np.dtype(d)) for d in others)} in one chunk; expected always the same")
@@ -306,17 +305,17 @@ class Run:
         self._tell_more(len(span))
         if len(positions):
             self._last = np.dtype(dtype), positions[-1]
-        return Batch(index=index[before:before + len(rows)], frame=rows.frame,
-                     data=rows.data.astype(dtype, copy=False) if keep else None, weight=rows.weight if keep else None,
-                     position=rows.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
+        return Batch(index=index[before:before + len(made)], frame=made.frame,
+                     data=made.data.astype(dtype, copy=False) if keep else None, weight=made.weight if keep else None,
+                     position=made.position, chunk=self._chunk, chunk_index=index, chunk_frame=frames,
                      chunk_position=positions, points=span, bad=tuple(self._unsaved), blind=sum(blind),
-                     dtype=np.dtype(dtype), packed=rows.packed, lost=lost, near=near,
-                     counted=share.added(counted))
+                     dtype=np.dtype(dtype), packed=made.packed, lost=lost, near=near,
+                     counted=rows.added(counted))
 
     def _load_all(self, span):
         """Root loads for everybody: what each rank's share is made of."""
-        spans = [share_of(span, rank, self._comm.size) for rank in range(self._comm.size)]
-        return [share.load(self._scan, list(self._scan.selection.raw(part))) for part in spans]
+        spans = [share(span, rank, self._comm.size) for rank in range(self._comm.size)]
+        return [rows.load(self._scan, list(self._scan.selection.raw(part))) for part in spans]
 
     def _tell_more(self, frames):
         """A larger number for those who read along, where nobody knows how many frames come: two chunks before they
@@ -401,34 +400,3 @@ class Run:
 def _lost(shape, overflow, near):
     """Why pixels are lost, uint8 of that shape (see `correct.LOST`), by texts of those that overflowed or came near."""
     return sum(from_text(shape, *texts) * np.uint8(why) for why, texts in zip(LOST.values(), (overflow, near)))
-
-
-class _Reader:
-    """The source's reader, which may stay from one batch to the next: opening files again takes 1 ms each."""
-
-    def __init__(self, scan):
-        self._scan, self._reader, self._opened = scan, None, ExitStack()
-
-    def reader(self):
-        if self._reader is None:
-            self._reader = self._opened.enter_context(self._scan.source.reader(self._scan.window))
-        return self._reader
-
-    @property
-    def is_open(self):
-        return self._reader is not None
-
-    def close(self):
-        self._reader = None
-        self._opened.close()
-
-    def may_stay(self, keep):
-        """Whether nobody is kept from the files: whoever looks at frames may open the same ones."""
-        return not (keep and self._in_the_way)
-
-    @cached_property
-    def _in_the_way(self):
-        """Whether HDF5 has files open while frames are read; then it refuses to open them in another way."""
-        source, corrections = self._scan.source, self._scan.corrections
-        return (corrections is not None and getattr(corrections, "reads", True)
-                or hasattr(source, "is_open_while_read") and source.is_open_while_read())

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError, SourceError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.codec import Encoder, filter_of
 from ptyprep.hdf5.files import read_dataset
 from ptyprep.hdf5.guarded import open_hdf5

@@ -8,7 +8,7 @@ import numpy as np
 from isal import isal_zlib
 
 from ptyprep.errors import SourceError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.files import read_dataset, read_numbers, reading
 from ptyprep.hdf5.first_look import look_first
 from ptyprep.hdf5.guarded import open_hdf5

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.sinks import chunks
 from ptyprep.sinks.chunks import GROWING, WEIGHTS, write_columns, write_stack
 from ptyprep.sinks.disk import Disk, is_ours, publish, step, writing

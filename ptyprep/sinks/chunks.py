@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.codec import MaskEncoder
 from ptyprep.sinks.disk import hdf5, open_ours, temporary, writing
 

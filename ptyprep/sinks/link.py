@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import OutputError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.parallel.threads import in_background
 from ptyprep.sinks.chunks import WEIGHTS, write_stack
 from ptyprep.sinks.disk import publish

@@ -1,7 +1,7 @@
 """`merge`: one file with a single chunk, the most portable kind; it grows like that of `append`."""
 import numpy as np
 
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.sinks.append import Append
 from ptyprep.sinks.chunks import WEIGHTS, GrowingStack, write_columns, write_stack
 from ptyprep.sinks.parts import COLUMNS

@@ -18,7 +18,7 @@ import numpy as np
 from isal import isal_zlib
 
 from ptyprep.errors import OutputError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.first_look import damaged
 from ptyprep.sinks import runs
 from ptyprep.sinks.chunks import GROWING, checksum_of_frames, chunks_at, chunks_of, write_columns, write_main

@@ -15,7 +15,7 @@ import h5py
 
 from ptyprep.errors import OutputError, SourceError
 from ptyprep.filesystem import system
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.first_look import look_first
 from ptyprep.processing.masks import from_text
 from ptyprep.sinks.disk import UNREADABLE, open_ours, publish, remove, temporary, writing

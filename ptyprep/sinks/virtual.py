@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.sinks.chunks import checksum_of_frames
 from ptyprep.sinks.disk import Written, hdf5, publish, temporary, writing
 from ptyprep.sinks.link import Link

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from ptyprep.errors import SourceError
-from ptyprep.hdf5 import values as h5rw
+from ptyprep.hdf5 import h5rw
 from ptyprep.hdf5.files import read_dataset, read_numbers, reading
 from ptyprep.hdf5.guarded import is_hdf5, look_at, places_of
 from ptyprep.sources.hdf5 import Hdf5Stack

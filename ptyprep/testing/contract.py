@@ -10,9 +10,10 @@ import numpy as np
 
 from ptyprep.errors import PtyprepError, RecipeError
 from ptyprep.parallel.mpi import room
-from ptyprep.params.declare import Par, walk
-from ptyprep.pipeline import rows as share
+from ptyprep.params.declare import walk
+from ptyprep.params.par import Par
 from ptyprep.pipeline.doubts import FAR
+from ptyprep.pipeline.rows import load
 from ptyprep.processing.plan import FramePlan, orientation_flags
 from ptyprep.registry import source_parameter
 from ptyprep.scan import PtyScan
@@ -164,9 +165,9 @@ def _order_does_not_matter(recipe, pars, folder, ranks):
     """load gives each frame the same, asked for alone, together or in another order"""
     scan = recipe(pars).initialize()
     points = list(scan.selection.raw(range(min(scan.total or 2, 5))))
-    together = share.load(scan, points).frames
+    together = load(scan, points).frames
     for order in (points[::-1], [points[-1]], [points[0]]):
-        for point, frame in zip(order, share.load(scan, order).frames):
+        for point, frame in zip(order, load(scan, order).frames):
             _require(np.array_equal(frame, together[points.index(point)]),
                      f"frame {point} differs when asked for as {order}")
 

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from ptyprep import PtyScan
-from ptyprep.cli import commands as cli
+from ptyprep.cli import commands
 from ptyprep.sinks import SINKS
 from ptyprep.testing import read_ptyd, write_cxi, write_dectris, write_positions
 
@@ -160,7 +160,7 @@ def _child(words, folder, said):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = ["ptyprep", *words]
-        cli.main(words, prog_name="ptyprep")
+        commands.main(words, prog_name="ptyprep")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
