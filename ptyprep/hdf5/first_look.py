@@ -17,7 +17,7 @@ from ptyprep.words.spelling import option
 PARALLEL = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "MPI_", "SLURM_")      # what launchers tell their ranks
 _well = {}              # {path: what the file was} of those that were looked at
 _kept = []              # the process that looks, where there is one
-_turn = threading.Lock()    # held while it looks
+_lock = threading.Lock()    # held while it looks
 
 
 def look_first(path, folders=(), *, trusted=False, without=False):
@@ -81,22 +81,26 @@ def _absolute(path):
 
 def _ask(request):
     """What head.py answers. The process is kept for the next look, and replaced where somebody has ended it."""
+    with _lock:
+        return _ask_alone(request)
+
+
+def _ask_alone(request):
     command = [sys.executable, "-P", head.__file__]
-    with _turn:
-        try:
-            if _kept and (_kept[0].args != command or not (answer := _answer_of(_kept[0], request))):
-                _end()
-            if not _kept:
-                _kept.append(_start(command))
-                answer = _answer_of(_kept[0], request)
-            if answer:
-                return json.loads(answer)
-            said = _kept[0].stderr.read().decode(errors="replace").strip().splitlines()
+    try:
+        if _kept and (_kept[0].args != command or not (answer := _answer_of(_kept[0], request))):
             _end()
-            return [1, "", said[-1] if said else ""]
-        except BaseException:       # also where a user interrupts: the answer would be taken for that to the next look
-            _end()
-            raise
+        if not _kept:
+            _kept.append(_start(command))
+            answer = _answer_of(_kept[0], request)
+        if answer:
+            return json.loads(answer)
+        said = _kept[0].stderr.read().decode(errors="replace").strip().splitlines()
+        _end()
+        return [1, "", said[-1] if said else ""]
+    except BaseException:       # also where a user interrupts: the answer would be taken for that to the next look
+        _end()
+        raise
 
 
 def _start(command):
@@ -131,8 +135,8 @@ def _end():
 
 def _leave_to_parent():
     """After a fork: the process that is kept is our parent's."""
-    global _turn
-    _turn = threading.Lock()
+    global _lock
+    _lock = threading.Lock()
     while _kept:
         process = _kept.pop()
         process.returncode = 0          # is waited for there

@@ -177,6 +177,9 @@ class Parts:
         for name in (runs.LOG_FILE, runs.LOCK_FILE):        # of use only to a run that goes on
             step(f"remove {name}")
             (folder / name).unlink(missing_ok=True)
+        for path in folder.glob("*.tmp"):                   # it died while it wrote that it was finished
+            if is_ours(path):
+                path.unlink(missing_ok=True)
 
     def remove(self):
         remove(self.folder)

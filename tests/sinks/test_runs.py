@@ -555,10 +555,11 @@ sys.stdin.read()
 def test_a_run_that_died_while_it_tidied_up_is_tidied_up(tmp_path, save):
     run(tmp_path / "o.ptyd", save)
     folder = next(tmp_path.glob("o.*/"))
-    for name in ("lock", "log.jsonl"):
+    left = {"lock", "log.jsonl", ".ptyprep-0123456789abcdef.tmp"}
+    for name in left:
         (folder / name).touch()
     run(tmp_path / "o.ptyd", save, resume=True)
-    assert not {"lock", "log.jsonl"} & {path.name for path in folder.iterdir()} and is_whole(tmp_path / "o.ptyd")
+    assert not left & {path.name for path in folder.iterdir()} and is_whole(tmp_path / "o.ptyd")
 
 
 def test_a_run_is_resumed_in_another_time_zone(tmp_path):
