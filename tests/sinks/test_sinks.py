@@ -289,7 +289,7 @@ def test_a_failure_while_the_first_chunk_is_written_leaves_nothing(tmp_path, sav
     if where.startswith("os."):
         monkeypatch.setattr(where, full)
     else:
-        for module in ("parts", "append", "link", "virtual"):
+        for module in ("chunks", "append", "link", "merge", "virtual"):
             monkeypatch.setattr(f"ptyprep.sinks.{module}.{where}", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         prepare(tmp_path / "s.ptyd", save)

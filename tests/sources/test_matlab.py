@@ -214,7 +214,8 @@ def test_a_run_that_took_them_as_stored_is_not_continued(tmp_path, monkeypatch):
                 raise RuntimeError("stopped")
             return raw, weights
     with monkeypatch.context() as before, pytest.raises(RuntimeError, match="stopped"):
-        before.setattr("ptyprep.hdf5.files.has_matlab_marks", lambda dataset: False)
+        for module in ("hdf5.files", "sources.pieces"):
+            before.setattr(f"ptyprep.{module}.has_matlab_marks", lambda dataset: False)
         scan(path, Stops, **pars).initialize().prepare(2)
     Stops.left = 9
     with pytest.raises(OutputError, match="cannot be resumed.*frames: was absent, is turned as MATLAB shows them"):
