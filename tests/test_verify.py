@@ -155,6 +155,18 @@ def test_frames_that_a_virtual_dataset_takes_from_nowhere_are_lost(tmp_path, the
     assert got["frame_ids"].tolist() == kept and np.array_equal(got["data"], FRAMES[kept])
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 16, 16), (4, 2, 16, 16), (4, 16, 16, 1), (4, 256)])
+def test_what_is_no_stack_of_frames_is_not_left_out_silently(tmp_path, shape):
+    path = prepared(tmp_path / "s.ptyd", "append")
+    with h5py.File(path, "r+") as file:
+        del file["chunks/1/data"], file["chunks/1/weights"]
+        file["chunks/1/data"] = np.resize(FRAMES[4:8], shape)
+    with pytest.raises(SourceError, match=r"chunk 1: .*drop=True"):
+        merge(path, tmp_path / "m.ptyd")
+    assert len(merge(path, tmp_path / "m.ptyd", drop=True)) == 1
+    assert read_ptyd(tmp_path / "m.ptyd")["frame_ids"].tolist() == [0, 1, 2, 3, 8, 9]
+
+
 def test_positions_that_changed_are_not_read(saved):
     """Neither by whoever prepares the file once more."""
     with h5py.File(saved) as file:

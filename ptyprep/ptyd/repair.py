@@ -40,7 +40,7 @@ def merge(source, target, *, parts=None, drop=False, overwrite=False, trusted=Fa
         good = {one.number: one.good for one in chunks if one.good}
         lost = [one.lost for one in chunks if one.lost]
         if not good:
-            raise SourceError(f"{source}: not one frame can be read: {'; '.join(lost)}")
+            raise SourceError(f"{source}: not one frame can be read: {'; '.join(lost) or 'its chunks are empty'}")
         if lost and not drop:
             raise SourceError(f"{source}: {'; '.join(lost)}. To keep the others, repair it with "
                               f"{option('drop', True)}")
@@ -111,9 +111,10 @@ class _Joined:
             with open_chunk(file, number, parts) as group:
                 for name in STACKS:
                     if name in group:
-                        self.stacks[name] += _of_rows(pieces_of(group[name]), rows, self.frames)
+                        pieces = _of_rows(pieces_of(group[name]), rows, self.frames)
+                        self.stacks[name] += pieces
                         self.dtype = group["data"].dtype
-                        self.how[name] = self._how(group[name], name)
+                        self.how[name] = self._how(pieces, name)
                 for name in COLUMNS:
                     if name in group:
                         self.columns[name].append(read_dataset(group[name])[rows])
@@ -124,16 +125,14 @@ class _Joined:
         self.columns["indices"] = np.arange(self.frames)
         self.columns.setdefault("frame_ids", self.columns["indices"])
 
-    def _how(self, dataset, name):
-        """How its frames are compressed, None where they must be decoded to be copied; of all chunks together."""
-        if dataset.is_virtual:
-            piece = pieces_of(dataset)[0]
-            with open_hdf5(piece.path) as file:
-                return self._how(file[piece.key], name)
-        alone = dataset.chunks == (1, *dataset.shape[1:])
-        found = filter_of(dataset) if alone else None
-        before = self.how.get(name, found)
-        return found if found == before else None
+    def _how(self, pieces, name):
+        """How the frames of all chunks so far are compressed; None where they must be decoded to be copied."""
+        ways = {self.how[name]} if name in self.how else set()
+        for path, key in dict.fromkeys((piece.path, piece.key) for piece in pieces):
+            with open_hdf5(path) as file:
+                dataset = file[key]
+                ways.add(filter_of(dataset) if dataset.chunks == (1, *dataset.shape[1:]) else None)
+        return ways.pop() if len(ways) == 1 else None
 
     def one_mask(self):
         """The mask (h, w) that all frames share, None where each has its own or there is none."""

@@ -1,4 +1,4 @@
-"""Is a prepared file whole, and does it hold what it says? And, if not all of it, what can be saved."""
+"""Is a prepared file whole, and does it hold what it says? Which of its frames can be read?"""
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,9 @@ class Examined:
         if not self.wrong:
             return None
         bad = self.frames - len(self.good)
-        name = self.name if len(self.good) == 0 else f"{bad} of the {self.frames} frames of {self.name}"
-        return f"{name}: {self.problems[0]}"
+        name = f"{bad} of the {self.frames} frames of {self.name}" if self.good else self.name
+        more = f" (and {len(self.wrong) - 1} problems more)" if len(self.wrong) > 1 else ""
+        return f"{name}: {self.problems[0]}{more}"
 
 
 def examine(file, parts=None, *, moved=False):
@@ -229,9 +230,9 @@ def _stack_problems(dataset, name):
                 if h5rw.CHECKSUM in stored.attrs and stored.chunks == (1, *stored.shape[1:]):
                     found, wrong = _checksums(stored, name)
                     for what, bad in wrong:
-                        bad = [row for row in _rows_of(piece, bad) if row is not None]
-                        changed.update(bad)
-                        yield what, bad
+                        if bad := [row for row in _rows_of(piece, bad) if row is not None]:
+                            changed.update(bad)
+                            yield what, bad
                     sums |= dict(zip(_rows_of(piece, range(len(found))), found))
                     continue
         except SourceError as err:

@@ -81,7 +81,7 @@ class Parts:
         """Make the folder of a new run with `size` frames in a chunk, if there is none; hold its lock from now on."""
         if self.folder is None:
             with writing(self.output):
-                self.folder = self._new_folder()
+                self._make_folder()
             self._size = size
             self._say(finished=False)
         elif not runs.is_held(self.folder):     # after `abandon`
@@ -90,17 +90,18 @@ class Parts:
             raise OutputError(f"{self.output}: chunks of one file have one size: it began with {self._size} frames in "
                               f"each, now {size} are asked for")
 
-    def _new_folder(self):
-        """A folder that is locked; another one where `runs.sweep` of another process was sooner."""
+    def _make_folder(self):
+        """Make a run's folder and lock it; another one where `runs.sweep` of another process was sooner."""
         for left in (2, 1, 0):
-            folder = self.output.with_name(f"{self.output.stem}.{token_hex(4)}")
-            folder.mkdir()
+            self.folder = self.output.with_name(f"{self.output.stem}.{token_hex(4)}")   # known, for `abandon`
+            self.folder.mkdir()
             try:
-                runs.lock(folder)
-                return folder
+                runs.lock(self.folder)
+                return
             except OutputError:
                 if not left:
                     raise
+                remove(self.folder)
 
     def finished(self):
         """The part files that were written, in order."""

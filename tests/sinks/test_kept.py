@@ -98,6 +98,20 @@ def test_a_finished_one_is_read_verified_and_merged(kept, tmp_path, mode, ranks)
     assert differs(tmp_path / "merged.ptyd") == []
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_of_a_chunk_that_lost_the_file_of_a_rank_the_frames_of_the_others_are_kept(kept, tmp_path, rank):
+    path = copied(kept, "finished", "virtual", 3, tmp_path)
+    files, size = sorted(path.parent.glob("s.*/000001.rank*.h5")), kept_scan.SIZE
+    counts = [len(h5py.File(file)["data"]) for file in files]
+    lost = np.arange(size, 2 * size)[sum(counts[:rank]):sum(counts[:rank + 1])]
+    files[rank].unlink()
+    [note] = merge(path, tmp_path / "m.ptyd", drop=True)
+    assert f"{len(lost)} of the {size} frames of chunk 1" in note and files[rank].name in note
+    made, whole = read_ptyd(tmp_path / "m.ptyd"), np.setdiff1d(np.arange(30), lost)
+    assert made["frame_ids"].tolist() == whole.tolist() and list(problems(tmp_path / "m.ptyd")) == []
+    assert all(np.array_equal(made[name], expected()[name][whole]) for name in ("data", "weights", "positions"))
+
+
 @each
 def test_a_finished_one_is_prepared_again_and_is_known_as_finished(kept, tmp_path, mode, ranks):
     path = copied(kept, "finished", mode, ranks, tmp_path)

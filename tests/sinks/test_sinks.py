@@ -282,7 +282,7 @@ def test_a_failure_before_the_first_chunk_leaves_nothing(tmp_path, save, fail_at
 
 
 @pytest.mark.parametrize("save", SINKS)
-@pytest.mark.parametrize("where", ["write_stack", "os.fsync", "os.mkdir", "end_main"])
+@pytest.mark.parametrize("where", ["write_stack", "os.fsync", "os.mkdir", "os.ftruncate", "end_main"])
 def test_a_failure_while_the_first_chunk_is_written_leaves_nothing(tmp_path, save, where, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
