@@ -244,7 +244,7 @@ def _matlab_mask(path):
             size = tuple(int(n) for n in found["valid_mask"]["framesize"])
             good = np.isin(np.arange(1, np.prod(size) + 1), found["valid_mask"]["indices"]).reshape(size, order="F")
     except (KeyError, TypeError, ValueError, IndexError) as err:
-        raise SourceError(f"{path}: no mask, and no {option('valid_mask')} with indices and framesize, can be read "
+        raise SourceError(f"{path}: no mask, and no valid_mask with indices and framesize, can be read "
                           f"({type(err).__name__}: {err})") from err
     if good.ndim != 2:
         raise SourceError(f"{path}: a mask of shape {good.shape}; expected (h, w)")

@@ -65,7 +65,8 @@ def refuse(path, why):
 
 
 def state_of(path):
-    """What tells a file from another of its name; None where there is none."""
+    """What tells a file, by its path or descriptor, from another of its name; None where there is none. The last of it
+    is the time of its last change [ns]."""
     try:
         state = os.stat(path)
     except OSError:

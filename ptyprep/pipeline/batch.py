@@ -65,7 +65,7 @@ class Batch:
     bad : ((raw frame, reason), ...) of its frames that could not be read
     blind : how many of its frames that could be read have no good pixel
     lost, near : pixels of the scan's window that overflowed, or were NaN, for the first time in this chunk, and those
-        that came near overflow (see `correct.LOST`); as `masks.as_text` writes them
+        that came near overflow (see `corrections.LOST`); as `masks.as_text` writes them
     counted : (counts below 0, how many of them are -1 or -2, counts near overflow) in all its frames
     dtype : of the frames
     packed : (frames, masks) of a scan that is saved, each as the bytes that the file holds

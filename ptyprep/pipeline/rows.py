@@ -27,7 +27,7 @@ class Rows:
     packed : (frames, masks) as the bytes that a file holds, where the scan is saved
     bad : ((raw frame number, reason), ...) of those that could not be read
     blind : how many that could be read have no good pixel
-    lost : uint8, of the scan's window; why counts of a pixel were not to be believed in some frame, see `correct.LOST`
+    lost : uint8, of the scan's window; why the counts of a pixel are not believed in some frame: `corrections.LOST`
     counted : how many counts of all frames are below 0, how many of them -1 or -2, and how many near overflow
     """
     frame: np.ndarray
@@ -198,7 +198,7 @@ def added(pairs):
 
 
 def _believed(scan, part, before=None):
-    """A block's frames after the scan's corrections; and, as `correct.judge` tells them by their counts and the
+    """A block's frames after the scan's corrections; and, as `corrections.judge` tells them by their counts and the
     detector's mask, and by what came with them: their `Masks`, why pixels are lost, and `Rows.counted`.
 
     before : a mask that they may have again

@@ -398,5 +398,5 @@ class Run:
 
 
 def _lost(shape, overflow, near):
-    """Why pixels are lost, uint8 of that shape (see `correct.LOST`), by texts of those that overflowed or came near."""
+    """Why pixels are lost, uint8 of that shape (`corrections.LOST`), by texts of those that overflowed or came near."""
     return sum(from_text(shape, *texts) * np.uint8(why) for why, texts in zip(LOST.values(), (overflow, near)))

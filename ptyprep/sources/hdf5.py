@@ -2,7 +2,6 @@
 
 A master file with links has a piece for each linked file. Frames that MATLAB wrote are turned while they are read.
 """
-import os
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -24,15 +23,15 @@ from ptyprep.hdf5.files import (
     reading,
     stacks_in,
 )
-from ptyprep.hdf5.guarded import is_hdf5, open_hdf5
+from ptyprep.hdf5.guarded import is_hdf5, open_hdf5, state_of
 from ptyprep.processing.masks import DETECTOR, GAP
 from ptyprep.sources.blocks import InBlocks
 from ptyprep.sources.formats import PLAIN
-from ptyprep.sources.pieces import _covered, frames_in
+from ptyprep.sources.pieces import covered, frames_in
 from ptyprep.words.spelling import option
 
 OPEN = 32                   # files that are open at a time
-SETTLED = 2                 # seconds; a file that was changed since may be changed again under the same time
+SETTLED = 2 * 10**9         # nanoseconds; a file that was changed since may be changed again under the same time
 
 
 class Hdf5Stack(InBlocks):
@@ -146,9 +145,9 @@ class Hdf5Stack(InBlocks):
         self._places = {}           # where the chunks of some datasets lie, and what the file was then
         self._first, self._stop = (np.array([getattr(p.frames, end) for p in pieces]) for end in ("start", "stop"))
         self._deep = any(piece.depth > 1 for piece in pieces)
-        self._covered = _covered(pieces, shape[1:])
-        if self._covered is not None:
-            self.mark_bad(~self._covered, GAP)
+        self.covered = covered(pieces, shape[1:])
+        if self.covered is not None:
+            self.mark_bad(~self.covered, GAP)
         self.files = list(dict.fromkeys([self.path] + [p.path for p in pieces if not p.missing]))
 
     def mark_bad(self, bad, reason=DETECTOR):
@@ -207,8 +206,8 @@ class Hdf5Stack(InBlocks):
         """Read rows and columns of some frames into out (n, h, w)."""
         indices = np.asarray(indices, int)
         filled, whole = np.zeros(len(indices), int), out[0].size if len(indices) else 0
-        if self._covered is not None:
-            gap = ~self._covered[rows, cols]
+        if self.covered is not None:
+            gap = ~self.covered[rows, cols]
             out[:, gap], whole = 0, whole - int(gap.sum())
         for piece in self._near(indices):
             where, frames = piece.places(indices)
@@ -292,7 +291,7 @@ class _Opened:
             stored.read(*region)
             return
         except SourceError:
-            if stored.version == _version_of(piece.path):
+            if stored.version == state_of(piece.path):
                 raise
         del stored      # nor does the failure hold it here: a file that HDF5 has open, it gives again as it was
         self.look_again()
@@ -301,14 +300,14 @@ class _Opened:
     def look_again(self):
         """Let go of all files that were changed since they were opened."""
         with self._lock:
-            changed = [key for key, stored in self._stored.items() if stored.version != _version_of(stored.path)]
+            changed = [key for key, stored in self._stored.items() if stored.version != state_of(stored.path)]
             for key in changed:
                 del self._stored[key]
 
     def __call__(self, piece):
         with self._lock:
             if (stored := self._stored.get(id(piece))) is None:
-                version = _version_of(piece.path)
+                version = state_of(piece.path)
                 stored = self._open(piece)
                 stored.path, stored.version = piece.path, version
                 while len(self._stored) >= OPEN:
@@ -343,12 +342,11 @@ class _Opened:
         if stored.handle is None or stored.chunks is None or stored.plain:
             stored.let_go()
             return stored
-        state, key = os.fstat(stored.handle), (piece.path, piece.key)
-        version = _version(state)
+        version, key = state_of(stored.handle), (piece.path, piece.key)
         known = self._places.get(key) or self._kept.get(key) or (None, None)
         if known[0] != version:
             known = version, codec.Places(dataset)
-            if time.time() - state.st_mtime > SETTLED:
+            if time.time_ns() - version[-1] > SETTLED:
                 while len(self._kept) >= OPEN:
                     del self._kept[next(iter(self._kept))]
                 self._kept[key] = known
@@ -356,16 +354,3 @@ class _Opened:
         stored.places = known[1]
         stored.let_go()
         return stored
-
-
-def _version(state):
-    """What changes with a file, of its `os.stat_result`."""
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _version_of(path):
-    """The same of the file that has this name now, None where there is none."""
-    try:
-        return _version(os.stat(path))
-    except OSError:
-        return None

@@ -155,7 +155,7 @@ def _checked(piece, selection, whose, within):
     return replace(piece, first=first, depth=depth, turned=turned)
 
 
-def _covered(pieces, shape):
+def covered(pieces, shape):
     """bool (h, w), which pixels any piece has, where pieces are parts of frames and leave gaps; else None."""
     places = {(piece.row, piece.col, *piece.shape) for piece in pieces}
     if any((high, wide) == tuple(shape) for _, _, high, wide in places):

@@ -128,8 +128,8 @@ class PtydFile(Hdf5Stack):
                                           f"{weights.shape}, expected numbers {data.shape}")
                     self._weights += pieces_of(weights, start)
                 if "positions" in chunk:
-                    positions.append(self._column(chunk, number, "positions"))
-                ids.append(self._column(chunk, number, "frame_ids") if "frame_ids" in chunk else
+                    positions.append(self._column(chunk, number, "positions", read_numbers))
+                ids.append(self._column(chunk, number, "frame_ids", read_dataset) if "frame_ids" in chunk else
                            np.arange(start, start + count))
             start += count
         self.chunks = len(ids)
@@ -162,13 +162,13 @@ class PtydFile(Hdf5Stack):
                 f"{dtype} frames of {shape}" if shape else "frames (n, h, w) of real numbers"))
         return data
 
-    def _column(self, chunk, number, name):
-        stored = read_dataset(chunk[name])
-        if not h5rw.is_intact(chunk[name], stored):
+    def _column(self, chunk, number, name, read):
+        values = read(chunk[name])
+        if not h5rw.is_intact(chunk[name], values):
             raise SourceError(f"{self.path}: chunk {number}: the checksum of {name} is wrong, its bytes have changed "
                               f"since they were written. To keep the other chunks, repair it with "
                               f"{option('drop', True)}")
-        return read_numbers(chunk[name]) if name == "positions" else stored
+        return values
 
     def _frames_told(self):
         """What meta/num_frames says; None where it is not there."""
