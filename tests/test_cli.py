@@ -397,7 +397,7 @@ def test_on_three_ranks(folder, run):
     assert run(*EIGER, "-o", "one.ptyd", "--frames_per_chunk", "5").code == 0
     done = run_on_ranks(3, *START, *EIGER, "-o", "three.ptyd", "--frames_per_chunk", "5")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("12 frames") == 1
+    assert done.stdout.count(": 12 frames of ") == 1
     one, three = read_ptyd("one.ptyd"), read_ptyd("three.ptyd")
     assert all(np.array_equal(one[k], three[k]) for k in one)
     for command, words in ((EIGER[:2] + ("absent.h5",), "absent.h5: no such file"),
